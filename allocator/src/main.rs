@@ -1,0 +1,3 @@
+//! Gives LoadBalancer services their addresses
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Which address a service gets: the pure allocator

@@ -1,0 +1,1 @@
+//! Watches, writes and events: the thin shell around the Kubernetes API

@@ -1,0 +1,1 @@
+//! ARP and NDP: wire formats and the announcer machine

@@ -1,0 +1,1 @@
+//! Who leads: a Lease holder as a machine

@@ -1,0 +1,1 @@
+//! Which speakers are alive: SWIM membership as a machine, sealed datagrams

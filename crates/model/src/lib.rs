@@ -1,0 +1,1 @@
+//! Domain values and the one validated configuration

@@ -1,0 +1,1 @@
+//! Operands as typed objects: a MetalLB resource in, Kubernetes objects out

@@ -1,0 +1,1 @@
+//! Seeded simulation of whole speakers on a virtual LAN

@@ -1,0 +1,1 @@
+//! A whole speaker without sockets or clients: membership, ownership and announcing composed

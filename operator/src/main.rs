@@ -1,0 +1,3 @@
+//! Reconciles the MetalLB resource into its operands
+
+fn main() {}

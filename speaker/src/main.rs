@@ -1,0 +1,3 @@
+//! Makes addresses reachable from this node
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The local cluster and the scenarios that run on it
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Small servers that the scenarios put into pods
+
+fn main() {}

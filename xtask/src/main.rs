@@ -1,0 +1,3 @@
+//! Generates what is checked in: CRDs, manifests, samples
+
+fn main() {}
