@@ -1,0 +1,95 @@
+# The front door. `make help` lists the commands.
+
+# One name for all images; `make images IMAGE_REPO=registry.example.org/me VERSION=v1` makes others.
+IMAGE_REPO ?= quay.io/metallb-rs
+VERSION    ?= v0.1.0
+export IMAGE_REPO VERSION
+
+# The local cluster: how many nodes, and which one when there are several.
+NODES ?= 3
+NAME  ?= lab
+# Pool of the demo on a cluster of your own: make demo KUBECONFIG=~/.kube/config POOL=192.0.2.10-192.0.2.20
+POOL  ?=
+
+# What is built and reused between clones and runs: Kubernetes binaries by version, Rust objects.
+METALLB_LAB_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/metallb-lab
+CARGO_TARGET_DIR  ?= $(METALLB_LAB_CACHE)/cargo
+export METALLB_LAB_CACHE CARGO_TARGET_DIR
+
+CARGO  := cargo
+HOST   := $(shell rustc -vV | sed -n 's/^host: //p')
+IMAGES := target/images
+LAB    := $(CARGO) run --locked -q -p metallb-e2e --bin lab --
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ The main job
+.PHONY: demo
+demo: ## build everything, start a cluster, serve a page to a LAN client (or on your own cluster: KUBECONFIG=… POOL=a-b)
+ifdef KUBECONFIG
+	@$(LAB) demo --kubeconfig "$(KUBECONFIG)" --pool "$(POOL)"
+else
+	@$(LAB) up --name $(NAME) --nodes $(NODES)
+	@$(MAKE) --no-print-directory images
+	@$(LAB) demo --name $(NAME)
+endif
+
+##@ Tests
+.PHONY: check
+check: ## format, lints, unit tests, simulation; no root, no cluster
+	@scripts/lane format     $(CARGO) fmt --all --check
+	@scripts/lane lints      $(CARGO) clippy --locked -q --workspace --all-targets -- -D warnings
+	@scripts/lane unit       $(CARGO) test --locked -q --workspace
+	@scripts/lane generated  $(CARGO) run --locked -q -p xtask -- check
+
+.PHONY: test
+test: ## what CI runs: check, then every scenario on a local cluster (root; installs what it needs)
+	@$(LAB) prerequisites
+	@$(MAKE) --no-print-directory check
+	@scripts/lane images   $(MAKE) --no-print-directory images
+	@scripts/lane network  $(LAB) network-tests
+	@scripts/lane cluster  $(LAB) e2e --all --name test
+	@scripts/lane summary
+
+.PHONY: test-long
+test-long: ## before an issue is called done: more seeds, reproducible images, licences and bans
+	@scripts/lane seeds         env SIM_SEEDS=10000 $(CARGO) test --locked -q -p metallb-sim
+	@scripts/lane reproducible  scripts/reproducible
+	@scripts/lane deny          $(MAKE) --no-print-directory deny
+
+.PHONY: e2e
+e2e: images ## one scenario on the local cluster: make e2e SCENARIO=name (without a name: lists them)
+	@$(LAB) e2e --name $(NAME) $(SCENARIO)
+
+.PHONY: deny
+deny: ## licences, bans and sources of all crates (installs cargo-deny when it is missing)
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny@0.20.2
+	$(CARGO) deny --offline check bans licenses sources
+
+##@ The local cluster
+.PHONY: cluster-up cluster-down kubeconfig
+cluster-up: ## a real Kubernetes in network namespaces (NODES=3 NAME=lab)
+	@$(LAB) up --name $(NAME) --nodes $(NODES)
+cluster-down: ## remove it
+	@$(LAB) down --name $(NAME)
+kubeconfig: ## print the path of its kubeconfig: export KUBECONFIG=$$(make -s kubeconfig)
+	@$(LAB) kubeconfig --name $(NAME)
+
+##@ Generated things
+.PHONY: images
+images: ## operator, controller and speaker as OCI archives under target/images (static, FROM scratch)
+	@scripts/images "$(IMAGES)" "$(HOST)"
+
+.PHONY: crds manifests
+crds: ## config/crd from the Rust types
+	$(CARGO) run --locked -q -p xtask -- crds
+manifests: crds ## config/manifests and the rest that is generated
+	$(CARGO) run --locked -q -p xtask -- manifests
+
+##@ Benchmarks
+.PHONY: bench-l2
+bench-l2: images ## take-over times and memory on the local cluster, into target/bench/l2.json
+	@$(LAB) bench l2 --name $(NAME)

@@ -1,0 +1,276 @@
+//! Events about objects: queued, sent in the background, repeats folded into one.
+//!
+//! They are written to `v1` with `source.component`, the form in which MetalLB's users and their scripts know them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::core::v1::{Event as CoreEvent, EventSource, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
+};
+use tokio::sync::mpsc;
+
+/// Events waiting to be sent. When the API server is away longer than this lasts, the newest are dropped and counted.
+const QUEUE: usize = 1024;
+/// How many events are remembered for folding repeats.
+const REMEMBERED: usize = 512;
+/// The same event again within this time is counted, not written.
+const QUIET: Duration = Duration::from_secs(60);
+/// The API server cuts nothing, it refuses: longer messages are shortened here.
+const MESSAGE_MAX: usize = 1024;
+
+/// `type` of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// Something went as it should.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+impl EventKind {
+    /// The word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        }
+    }
+}
+
+struct Queued {
+    about: ObjectReference,
+    kind: EventKind,
+    reason: String,
+    message: String,
+}
+
+/// Where a component drops its events. Cheap to clone; never blocks.
+#[derive(Clone)]
+pub struct EventSink {
+    queue: mpsc::Sender<Queued>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl EventSink {
+    /// Starts the background writer on the current runtime. `component` is what `kubectl describe` prints under
+    /// `From` (`metallb-controller`, `metallb-speaker`, `metallb-operator`), `instance` the pod or node.
+    pub fn start(client: Client, component: &str, instance: &str) -> Self {
+        let (queue, inbox) = mpsc::channel(QUEUE);
+        let writer = Writer {
+            client,
+            component: component.to_owned(),
+            instance: instance.to_owned(),
+            known: HashMap::new(),
+            order: VecDeque::new(),
+            sequence: 0,
+        };
+        tokio::spawn(writer.run(inbox));
+        Self {
+            queue,
+            dropped: Arc::default(),
+        }
+    }
+
+    /// Queues one event about `about`, which must carry kind, name and (for namespaced kinds) namespace; the UID makes
+    /// `kubectl describe` find it.
+    pub fn publish(
+        &self,
+        about: ObjectReference,
+        kind: EventKind,
+        reason: impl Into<String>,
+        message: impl Into<String>,
+    ) {
+        let queued = Queued {
+            about,
+            kind,
+            reason: reason.into(),
+            message: shortened(message.into()),
+        };
+        if let Err(refused) = self.queue.try_send(queued) {
+            let lost = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            let event = match refused {
+                mpsc::error::TrySendError::Full(event) | mpsc::error::TrySendError::Closed(event) => event,
+            };
+            tracing::warn!(
+                reason = event.reason,
+                message = event.message,
+                lost,
+                "an event was dropped: the queue is full"
+            );
+        }
+    }
+
+    /// Events dropped so far because the queue was full.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+fn shortened(mut message: String) -> String {
+    if message.len() > MESSAGE_MAX {
+        let cut = (0..=MESSAGE_MAX - '…'.len_utf8())
+            .rev()
+            .find(|at| message.is_char_boundary(*at))
+            .unwrap_or(0);
+        message.truncate(cut);
+        message.push('…');
+    }
+    message
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Fold {
+    uid: String,
+    namespace: String,
+    name: String,
+    reason: String,
+    message: String,
+}
+
+struct Known {
+    event: String,
+    count: i32,
+    written: Timestamp,
+}
+
+struct Writer {
+    client: Client,
+    component: String,
+    instance: String,
+    known: HashMap<Fold, Known>,
+    order: VecDeque<Fold>,
+    sequence: u64,
+}
+
+impl Writer {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Queued>) {
+        while let Some(event) = inbox.recv().await {
+            if let Err(error) = self.write(&event).await {
+                tracing::warn!(
+                    %error,
+                    kind = event.about.kind,
+                    namespace = event.about.namespace,
+                    name = event.about.name,
+                    reason = event.reason,
+                    message = event.message,
+                    "an event could not be written"
+                );
+            }
+        }
+    }
+
+    async fn write(&mut self, event: &Queued) -> Result<(), kube::Error> {
+        // Events about cluster-scoped objects live in `default`, as client-go's do.
+        let namespace = event
+            .about
+            .namespace
+            .clone()
+            .filter(|ns| !ns.is_empty())
+            .unwrap_or_else(|| "default".into());
+        let api: Api<CoreEvent> = Api::namespaced(self.client.clone(), &namespace);
+        let fold = Fold {
+            uid: event.about.uid.clone().unwrap_or_default(),
+            namespace: namespace.clone(),
+            name: event.about.name.clone().unwrap_or_default(),
+            reason: event.reason.clone(),
+            message: event.message.clone(),
+        };
+        let now = Timestamp::now();
+        if let Some(known) = self.known.get_mut(&fold) {
+            known.count = known.count.saturating_add(1);
+            if now.duration_since(known.written).unsigned_abs() < QUIET {
+                return Ok(());
+            }
+            known.written = now;
+            let patch = serde_json::json!({ "count": known.count, "lastTimestamp": Time(now) });
+            match api
+                .patch(&known.event, &PatchParams::default(), &Patch::Merge(patch))
+                .await
+            {
+                Ok(_) => return Ok(()),
+                // Events are deleted after an hour: write a new one.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.sequence += 1;
+        let name = format!(
+            "{}.{:x}{:x}",
+            fold.name,
+            now.as_nanosecond(),
+            self.sequence & 0xff
+        );
+        api.create(&PostParams::default(), &self.body(event, &namespace, &name, now))
+            .await?;
+        self.remember(
+            fold,
+            Known {
+                event: name,
+                count: 1,
+                written: now,
+            },
+        );
+        Ok(())
+    }
+
+    fn body(&self, event: &Queued, namespace: &str, name: &str, now: Timestamp) -> CoreEvent {
+        CoreEvent {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                namespace: Some(namespace.to_owned()),
+                ..Default::default()
+            },
+            involved_object: event.about.clone(),
+            type_: Some(event.kind.as_str().to_owned()),
+            reason: Some(event.reason.clone()),
+            message: Some(event.message.clone()),
+            action: Some(event.reason.clone()),
+            count: Some(1),
+            first_timestamp: Some(Time(now)),
+            last_timestamp: Some(Time(now)),
+            source: Some(EventSource {
+                component: Some(self.component.clone()),
+                host: None,
+            }),
+            reporting_component: Some(self.component.clone()),
+            reporting_instance: Some(self.instance.clone()),
+            ..Default::default()
+        }
+    }
+
+    fn remember(&mut self, fold: Fold, known: Known) {
+        if self.known.insert(fold.clone(), known).is_none() {
+            self.order.push_back(fold);
+        }
+        while self.order.len() > REMEMBERED {
+            if let Some(oldest) = self.order.pop_front() {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortened;
+
+    #[test]
+    fn long_messages_are_cut_at_a_character() {
+        assert_eq!(shortened("short".into()), "short");
+        let long = shortened("ä".repeat(900));
+        assert!(long.len() <= super::MESSAGE_MAX && long.ends_with('…'));
+    }
+}
