@@ -1,0 +1,323 @@
+//! The LAN client's view: pages, streams of packets, ARP and neighbour discovery. All traffic starts in the client's network
+//! namespace (or that of another place of the lab).
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cluster::{CLIENT, Cluster};
+use crate::stream::{StreamReport, gaps};
+use crate::{netns, sh};
+
+/// A stream of numbered messages to an echo server.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamSpec {
+    /// Address and port of the echo server.
+    pub target: SocketAddr,
+    /// Messages a second.
+    pub rate: u32,
+    /// TCP (one connection for the whole stream) instead of UDP.
+    pub tcp: bool,
+}
+
+impl StreamSpec {
+    /// UDP at 200 messages a second.
+    pub fn udp(target: SocketAddr) -> Self {
+        Self { target, rate: 200, tcp: false }
+    }
+
+    /// One TCP connection with 200 messages a second.
+    pub fn tcp(target: SocketAddr) -> Self {
+        Self { tcp: true, ..Self::udp(target) }
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_secs(1) / self.rate.max(1)
+    }
+}
+
+/// A stream under way.
+#[derive(Debug)]
+pub struct StreamHandle {
+    spec: StreamSpec,
+    started: SystemTime,
+    stop: Arc<AtomicBool>,
+    sender: JoinHandle<Sent>,
+    receiver: JoinHandle<Vec<(u64, Duration)>>,
+}
+
+#[derive(Debug, Default)]
+struct Sent {
+    ok: u64,
+    errors: u64,
+    last: Duration,
+    broken: Option<String>,
+}
+
+enum Socket {
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+}
+
+impl Socket {
+    fn open(spec: &StreamSpec) -> Result<Self> {
+        let target = spec.target;
+        if spec.tcp {
+            let socket = TcpStream::connect_timeout(&target, Duration::from_secs(5))
+                .with_context(|| format!("connect to {target}"))?;
+            socket.set_nodelay(true)?;
+            Ok(Self::Tcp(socket))
+        } else {
+            let any: IpAddr = if target.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
+            let socket = UdpSocket::bind((any, 0)).context("open a UDP socket")?;
+            socket.connect(target).with_context(|| format!("aim at {target}"))?;
+            Ok(Self::Udp(socket))
+        }
+    }
+
+    fn split(self) -> Result<(Self, Self)> {
+        // The receiver looks at the stop flag this often.
+        let tick = Some(Duration::from_millis(50));
+        Ok(match self {
+            Self::Udp(s) => {
+                s.set_read_timeout(tick)?;
+                (Self::Udp(s.try_clone()?), Self::Udp(s))
+            }
+            Self::Tcp(s) => {
+                s.set_read_timeout(tick)?;
+                (Self::Tcp(s.try_clone()?), Self::Tcp(s))
+            }
+        })
+    }
+
+    fn send(&mut self, number: u64) -> std::io::Result<()> {
+        match self {
+            Self::Udp(s) => s.send(&number.to_be_bytes()).map(drop),
+            Self::Tcp(s) => s.write_all(&number.to_be_bytes()),
+        }
+    }
+
+    /// Appends what has come to `buffer`; returns false at the end of a TCP connection.
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> bool {
+        let mut chunk = [0; 2048];
+        let got = match self {
+            Self::Udp(s) => s.recv(&mut chunk),
+            Self::Tcp(s) => match s.read(&mut chunk) {
+                Ok(0) => return false,
+                other => other,
+            },
+        };
+        // Time-outs, and for UDP the errors that ICMP reports: the next answer may still come.
+        if let Ok(n) = got {
+            buffer.extend_from_slice(&chunk[..n]);
+        }
+        true
+    }
+}
+
+fn send_all(mut socket: Socket, spec: StreamSpec, start: Instant, stop: &AtomicBool) -> Sent {
+    let mut sent = Sent::default();
+    for number in 0_u64.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        sent.last = start.elapsed();
+        match socket.send(number) {
+            Ok(()) => sent.ok += 1,
+            Err(error) => {
+                sent.errors += 1;
+                if spec.tcp {
+                    sent.broken = Some(error.to_string());
+                    break;
+                }
+            }
+        }
+        let next = spec.interval() * u32::try_from(number + 1).unwrap_or(u32::MAX);
+        std::thread::sleep(next.saturating_sub(start.elapsed()));
+    }
+    sent
+}
+
+fn receive_all(mut socket: Socket, start: Instant, stop: &AtomicBool) -> Vec<(u64, Duration)> {
+    let mut answers = Vec::new();
+    let mut buffer = Vec::new();
+    let mut quiet_since = Instant::now();
+    // After the stop the last answers are waited for, up to 200 ms of silence.
+    while !stop.load(Ordering::Relaxed) || quiet_since.elapsed() < Duration::from_millis(200) {
+        let open = socket.receive(&mut buffer);
+        while let Some((number, _)) = buffer.split_first_chunk::<8>() {
+            answers.push((u64::from_be_bytes(*number), start.elapsed()));
+            buffer.drain(..8);
+            quiet_since = Instant::now();
+        }
+        if !open {
+            break;
+        }
+    }
+    answers
+}
+
+impl StreamHandle {
+    /// Time since the stream began; marks of the scenario (link cut at ...) are taken with it.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed().unwrap_or_default()
+    }
+
+    /// Ends the stream and says what came of it.
+    pub fn stop(self) -> Result<StreamReport> {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.sender.join().map_err(|_| anyhow::anyhow!("the sending thread panicked"))?;
+        let answers = self.receiver.join().map_err(|_| anyhow::anyhow!("the receiving thread panicked"))?;
+        let times: Vec<Duration> = answers.iter().map(|(_, at)| *at).collect();
+        let numbers: BTreeSet<u64> = answers.iter().map(|(number, _)| *number).collect();
+        let (longest, gaps) = gaps(&times, sent.last, self.spec.interval() * 4);
+        let since_1970 = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(StreamReport {
+            sent: sent.ok,
+            send_errors: sent.errors,
+            answered: numbers.len() as u64,
+            longest,
+            gaps,
+            started_unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
+            broken: sent.broken,
+        })
+    }
+}
+
+impl Cluster {
+    /// Fetches `http://IP:PORT/` from the client, with a time-out in seconds; the page, or an error with curl's words.
+    pub fn client_http_get(&self, address: IpAddr, port: u16, timeout_s: u32) -> Result<String> {
+        self.http_get_from(CLIENT, address, port, timeout_s)
+    }
+
+    /// As [`Self::client_http_get`] from another place.
+    pub fn http_get_from(&self, part: &str, address: IpAddr, port: u16, timeout_s: u32) -> Result<String> {
+        let url = format!("http://{}/", SocketAddr::new(address, port));
+        let mut command = self.exec(part, "curl")?;
+        let limit = timeout_s.to_string();
+        sh::run(command.args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", &limit, &url]))
+    }
+
+    /// Starts a stream from the client to an echo server.
+    pub fn client_stream(&self, spec: StreamSpec) -> Result<StreamHandle> {
+        let name = self.plan().netns(CLIENT);
+        let socket = netns::within(&name, || Socket::open(&spec))?;
+        let (sending, receiving) = socket.split()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (started, start) = (SystemTime::now(), Instant::now());
+        let (stop_sender, stop_receiver) = (Arc::clone(&stop), Arc::clone(&stop));
+        let sender = std::thread::spawn(move || send_all(sending, spec, start, &stop_sender));
+        let receiver = std::thread::spawn(move || receive_all(receiving, start, &stop_receiver));
+        Ok(StreamHandle { spec, started, stop, sender, receiver })
+    }
+
+    /// Runs a UDP stream at 200 messages a second for `time`.
+    pub fn client_udp_stream(&self, target: SocketAddr, time: Duration) -> Result<StreamReport> {
+        let stream = self.client_stream(StreamSpec::udp(target))?;
+        std::thread::sleep(time);
+        stream.stop()
+    }
+
+    /// Asks the LAN who has the address, by ARP or neighbour discovery, for up to a second; the MAC addresses that answered,
+    /// lower case. More than one is a conflict.
+    pub fn client_who_has(&self, address: IpAddr) -> Result<BTreeSet<String>> {
+        let target = address.to_string();
+        let mut command = if address.is_ipv4() {
+            let mut command = self.exec(CLIENT, "arping")?;
+            command.args(["-c", "2", "-w", "1", "-I", "eth0", &target]);
+            command
+        } else {
+            let mut command = self.exec(CLIENT, "ndisc6")?;
+            command.args(["-m", "-r", "1", "-w", "800", &target, "eth0"]);
+            command
+        };
+        // Both end with a failure when nobody answers: that is an empty set, not an error.
+        let output = sh::output(&mut command)?;
+        Ok(macs(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// The node with this MAC address on the LAN.
+    pub fn node_by_mac(&self, mac: &str) -> Option<String> {
+        self.plan().node_plans().find(|n| n.lan.mac() == mac).map(|n| n.name)
+    }
+
+    /// The node that answers for an address; an error if none or several do.
+    pub fn announcing_node(&self, address: IpAddr) -> Result<String> {
+        let macs = self.client_who_has(address)?;
+        let mut nodes: Vec<_> = macs.iter().map(|m| self.node_by_mac(m).unwrap_or_else(|| m.clone())).collect();
+        match (nodes.pop(), nodes.len()) {
+            (Some(node), 0) => Ok(node),
+            (None, _) => bail!("nobody answers for {address}"),
+            (Some(node), _) => bail!("{address} is answered for by {node} and {}", nodes.join(", ")),
+        }
+    }
+
+    /// Makes the client forget all neighbours, as one that has just been switched on.
+    pub fn client_flush_neighbours(&self) -> Result<()> {
+        netns::ip_batch(&self.plan().netns(CLIENT), "neigh flush dev eth0\n")
+    }
+}
+
+/// Every MAC address in a text, lower case.
+fn macs(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !(c.is_ascii_hexdigit() || c == ':'))
+        .filter(|word| word.len() == 17 && word.split(':').count() == 6 && word.split(':').all(|p| p.len() == 2))
+        .map(str::to_ascii_lowercase)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn macs_in_the_words_of_arping_and_ndisc6() {
+        let arping = "ARPING 192.168.124.200 from 192.168.124.100 eth0\n\
+                      Unicast reply from 192.168.124.200 [02:4C:C0:A8:7C:0B]  0.7ms\nSent 2 probes";
+        assert_eq!(macs(arping), BTreeSet::from(["02:4c:c0:a8:7c:0b".to_owned()]));
+        let ndisc6 = "Soliciting fd00:124::200 (fd00:124::200) on eth0...\nTarget link-layer address: 02:4C:C0:A8:7C:0C\n\
+                      from fd00:124:0:0:0:0:0:200";
+        assert_eq!(macs(ndisc6), BTreeSet::from(["02:4c:c0:a8:7c:0c".to_owned()]));
+    }
+
+    #[test]
+    fn a_stream_counts_every_message() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let target = server.local_addr().unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let echo = std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            // Every fourth message is lost.
+            for n in 0.. {
+                let Ok((len, from)) = server.recv_from(&mut buffer) else { return n };
+                if n % 4 != 3 {
+                    server.send_to(&buffer[..len], from).unwrap();
+                }
+            }
+            0
+        });
+        let spec = StreamSpec { target, rate: 500, tcp: false };
+        let (sending, receiving) = Socket::open(&spec).unwrap().split().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let start = Instant::now();
+        let (s, r) = (Arc::clone(&stop), Arc::clone(&stop));
+        let handle = StreamHandle {
+            spec,
+            started: SystemTime::now(),
+            stop,
+            sender: std::thread::spawn(move || send_all(sending, spec, start, &s)),
+            receiver: std::thread::spawn(move || receive_all(receiving, start, &r)),
+        };
+        std::thread::sleep(Duration::from_millis(300));
+        let report = handle.stop().unwrap();
+        let seen: u64 = echo.join().unwrap();
+        assert_eq!(report.sent, seen);
+        assert_eq!(report.lost(), seen / 4);
+    }
+}
