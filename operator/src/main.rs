@@ -1,3 +1,128 @@
-//! Reconciles the MetalLB resource into its operands
+//! `metallb-operator`: runs what a `MetalLB` resource asks for.
+//!
+//! [`watches`] feed [`world`]; [`plan`] decides from it what to write, [`status`] what to say; [`reconcile`] and [`report`]
+//! write it through [`api`]. The deciding modules know no client and no clock.
 
-fn main() {}
+mod api;
+mod cache;
+mod config;
+mod drift;
+mod metrics;
+mod pace;
+mod plan;
+mod reconcile;
+mod report;
+mod status;
+mod view;
+mod watches;
+mod world;
+
+use anyhow::{Context as _, anyhow};
+use clap::Parser as _;
+use config::{Args, Settings};
+use futures::StreamExt as _;
+use metallb_api::names::events;
+use metallb_kubeio::EventSink;
+use metallb_telemetry::{Health, Routes, http, log};
+use metrics::Metrics;
+use prometheus::Registry;
+use reconcile::Operator;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
+
+/// Messages that arrive together are looked at together: a rollout sends dozens a second.
+const GATHER: Duration = Duration::from_millis(50);
+const BATCH: usize = 256;
+/// The one readiness check.
+const WATCHES: &str = "watches";
+
+fn main() -> anyhow::Result<()> {
+    let settings = Settings::from_args(Args::parse())?;
+    log::init(settings.log_level);
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow!("another TLS provider is installed already"))?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?
+        .block_on(run(settings))
+}
+
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let client = metallb_kubeio::connect().await?;
+    let registry = Registry::new();
+    let metrics = Metrics::register(&registry).context("metrics")?;
+    let health = Health::waiting_for(&[WATCHES]);
+    serve(
+        settings.health_port,
+        Routes::new().health(&health).metrics(&registry),
+    )
+    .await?;
+    tracing::info!(
+        version = settings.version,
+        namespace = settings.namespace,
+        controller = settings.images.controller,
+        speaker = settings.images.speaker,
+        "started"
+    );
+
+    let events = EventSink::start(client.clone(), events::SOURCE_OPERATOR, &settings.pod_name);
+    let mut inputs = watches::inputs(&client).ready_chunks(BATCH);
+    let mut operator = Operator::new(client, settings, events, metrics);
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut again: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            batch = inputs.next() => {
+                let mut batch = batch.context("the watches ended")?;
+                tokio::time::sleep(GATHER).await;
+                if let Some(Some(more)) = futures::FutureExt::now_or_never(inputs.next()) {
+                    batch.extend(more);
+                }
+                for input in batch {
+                    operator.world.take(input);
+                }
+            }
+            () = sleep_until(again) => {}
+        }
+        let unsynced = operator.world.unsynced();
+        if unsynced.is_empty() {
+            health.ready(WATCHES);
+            again = operator.pass().await;
+        } else {
+            health.not_ready(WATCHES, format!("not listed yet: {}", unsynced.join(", ")));
+        }
+    }
+    // The data plane goes on without the operator.
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// On all addresses of both families, or of IPv4 where the kernel has no IPv6.
+async fn serve(port: u16, routes: Routes) -> anyhow::Result<()> {
+    let any = [
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+    ];
+    if http::serve(any[0], routes.clone()).await.is_err() {
+        http::serve(any[1], routes).await.context("health and metrics")?;
+    }
+    Ok(())
+}

@@ -1,1 +1,17 @@
-//! ARP and NDP: wire formats and the announcer machine
+//! ARP and NDP: wire formats and the machine that answers for addresses and announces them.
+//!
+//! [`wire`] holds the packet formats, [`Announcer`] the behaviour: it is told which addresses this node owns and on which
+//! links, and turns received frames and time into frames to send. It decides nothing about ownership.
+
+#![forbid(unsafe_code)]
+
+pub mod announcer;
+pub mod link;
+pub mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use announcer::{Announcer, Counters, ForeignClaim, Input, Output};
+pub use link::{InterfaceIndex, Interfaces, Link};
+pub use wire::MacAddr;

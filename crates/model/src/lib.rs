@@ -1,1 +1,31 @@
-//! Domain values and the one validated configuration
+//! Domain values and the one validated configuration.
+//!
+//! Every component builds the same [`Config`] from the same [`Sources`] and so reaches the same conclusions: the
+//! allocator takes pools from it, the speakers take advertisements. Nothing here knows Kubernetes' client, a clock or
+//! a socket. What is wrong with an object comes back as an [`Issue`] beside the configuration, never instead of it.
+//!
+//! ```text
+//! custom resources --Source::from_json--> Sources --Config::from_sources--> (Config, Vec<Issue>)
+//! ```
+
+mod advertisement;
+mod config;
+mod issue;
+mod labels;
+mod object;
+mod pool;
+mod range;
+mod settle;
+
+#[cfg(test)]
+mod tests;
+
+pub use advertisement::{
+    L2Advertisement, L2AdvertisementSpec, PreferredNode, PreferredNodeSpec, ServiceFacts,
+};
+pub use config::{Config, Sources};
+pub use issue::{Effect, Issue, Reason};
+pub use labels::{ExpressionSpec, Labels, Selector, SelectorError, SelectorSpec};
+pub use object::{Kind, ObjectRef, Source};
+pub use pool::{Pool, PoolSpec, ServiceAllocation, ServiceAllocationSpec};
+pub use range::{Family, IpRange, RangeError};

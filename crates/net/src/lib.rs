@@ -1,1 +1,20 @@
-//! The only unsafe code: packet sockets and netlink
+//! The only crate with `unsafe` code: packet sockets and netlink.
+//!
+//! * [`PacketSocket`]: an `AF_PACKET` socket on one interface with a classic BPF filter in the kernel, so that an idle
+//!   speaker is not woken by its network's chatter.
+//! * [`InterfaceMonitor`]: the interfaces of this network namespace, told by the kernel as they change.
+//! * [`Exclusions`]: interface names that are never announced on.
+//!
+//! Everything needs a running tokio runtime with its I/O driver. Packet sockets need `CAP_NET_RAW`; the monitor needs
+//! nothing.
+
+mod exclude;
+mod fd;
+mod interface;
+mod monitor;
+mod packet;
+
+pub use exclude::{DEFAULT_EXCLUSIONS, Exclusions, InvalidPattern};
+pub use interface::{Interface, InterfaceEvent, InterfaceTable, Unusable};
+pub use monitor::InterfaceMonitor;
+pub use packet::{PacketSocket, Protocol};

@@ -1,1 +1,37 @@
-//! A whole speaker without sockets or clients: membership, ownership and announcing composed
+//! A whole speaker without sockets or clients: membership, ownership and announcing composed.
+//!
+//! Two halves, which the binary runs on two threads:
+//!
+//! * [`Planner`] (thread `ctl`): takes what the API server says and works out, for each service, who may own it. Slow and
+//!   large inputs stay here.
+//! * [`Engine`] (thread `wire`): takes plans, datagrams, frames and time, and decides who owns each address now. It needs
+//!   nobody: when the API server or the other half is gone, it goes on with the plans it has.
+//!
+//! ```text
+//! services, endpoints, nodes, configuration --> Planner --Directive--> Engine <--> datagrams, frames, links, time
+//!                                                                        |
+//!                                     status, events, metrics <--Change--+
+//! ```
+//!
+//! [`World`] is both in one, for the simulator.
+
+#![forbid(unsafe_code)]
+
+mod engine;
+mod plan;
+mod planner;
+mod report;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+pub use engine::{Engine, EngineConfig, Input, LINGER, Output};
+pub use plan::{Directive, Plan, ServiceKey};
+pub use planner::Planner;
+pub use report::{Cause, Change, MemberReport, ServiceReport};
+pub use world::{World, WorldInput};
+
+pub use metallb_election as election;
+pub use metallb_l2 as l2;
+pub use metallb_member as member;

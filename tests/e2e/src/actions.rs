@@ -122,10 +122,26 @@ impl Cluster {
         lan::add_segment(&self.record.plan, name)
     }
 
+    /// Removes a segment that was added; its hosts lose their cables' other ends.
+    pub fn remove_segment(&self, name: &str) -> Result<()> {
+        lan::remove_segment(&self.record.plan, name)
+    }
+
     /// Adds a host (or, if `router`, one that forwards) with an interface on each of the segments, and a default route.
-    pub fn add_host(&self, name: &str, ports: &[(&str, Pair)], router: bool, default_via: Option<Pair>) -> Result<()> {
-        let ports: Vec<Port> =
-            ports.iter().map(|(bridge, addresses)| Port { bridge: (*bridge).to_owned(), addresses: *addresses }).collect();
+    pub fn add_host(
+        &self,
+        name: &str,
+        ports: &[(&str, Pair)],
+        router: bool,
+        default_via: Option<Pair>,
+    ) -> Result<()> {
+        let ports: Vec<Port> = ports
+            .iter()
+            .map(|(bridge, addresses)| Port {
+                bridge: (*bridge).to_owned(),
+                addresses: *addresses,
+            })
+            .collect();
         lan::add_host(&self.state, &self.record.plan, name, &ports, router)?;
         if let Some(via) = default_via {
             lan::default_route(&self.record.plan, name, via)?;

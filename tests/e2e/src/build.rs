@@ -42,8 +42,14 @@ fn kubernetes() -> GoSet {
         "-s -w -X {v}.gitVersion=v{KUBERNETES} -X {v}.gitMajor=1 -X {v}.gitMinor=36 -X {v}.gitTreeState=clean \
          -X {v}.buildDate=2026-01-01T00:00:00Z -X {v}.gitCommit=unknown"
     );
-    let commands =
-        ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
+    let commands = [
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubelet",
+        "kube-proxy",
+        "kubectl",
+    ];
     GoSet {
         name: "kubernetes",
         version: KUBERNETES,
@@ -94,23 +100,36 @@ impl GoSet {
             parts.push(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
         }
         for build in &self.builds {
-            parts.extend(build.flags.iter().chain(&build.packages).map(|s| s.clone().into_bytes()));
+            parts.extend(
+                build
+                    .flags
+                    .iter()
+                    .chain(&build.packages)
+                    .map(|s| s.clone().into_bytes()),
+            );
         }
         parts.push(std::env::consts::ARCH.as_bytes().to_vec());
         let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-        Ok(cache.join("bin").join(format!("{}-{}-{:016x}", self.name, self.version, fnv64(&parts))))
+        Ok(cache
+            .join("bin")
+            .join(format!("{}-{}-{:016x}", self.name, self.version, fnv64(&parts))))
     }
 
     fn build(&self, modules: &Path, out: &Path, progress: &Progress) -> Result<()> {
         for build in &self.builds {
-            let what = format!("building {} {} from source (once per version)", self.name, self.version);
+            let what = format!(
+                "building {} {} from source (once per version)",
+                self.name, self.version
+            );
             let last = Arc::new(Mutex::new((0_usize, String::new())));
             let shown = Arc::clone(&last);
             let status = move || {
                 let (count, line) = shown.lock().map(|g| g.clone()).unwrap_or_default();
                 format!("{count} packages compiled or fetched, last {line}")
             };
-            progress.long(&what, status, || build.run(&modules.join(self.module), out, &last))?;
+            progress.long(&what, status, || {
+                build.run(&modules.join(self.module), out, &last)
+            })?;
         }
         Ok(())
     }
@@ -146,7 +165,11 @@ impl GoBuild {
         }
         let status = child.wait().context("wait for go build")?;
         if !status.success() {
-            bail!("go build in {} failed ({status}):\n{}", module.display(), tail.join("\n"));
+            bail!(
+                "go build in {} failed ({status}):\n{}",
+                module.display(),
+                tail.join("\n")
+            );
         }
         Ok(())
     }
@@ -172,7 +195,10 @@ pub fn locate() -> Result<(Tools, bool)> {
 pub fn ensure(progress: &Progress) -> Result<Tools> {
     let (tools, _) = locate()?;
     let modules = modules();
-    for (set, dir) in [(kubernetes(), &tools.kubernetes), (containerd(), &tools.containerd)] {
+    for (set, dir) in [
+        (kubernetes(), &tools.kubernetes),
+        (containerd(), &tools.containerd),
+    ] {
         cache::entry(dir, |scratch| set.build(&modules, scratch, progress))?;
     }
     Ok(tools)
@@ -180,8 +206,12 @@ pub fn ensure(progress: &Progress) -> Result<Tools> {
 
 /// Reads the version out of what `go version` prints.
 pub fn parse_go_version(text: &str) -> Option<(u32, u32, u32)> {
-    let version = text.split_whitespace().find_map(|word| word.strip_prefix("go1."))?;
-    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse::<u32>().ok());
+    let version = text
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("go1."))?;
+    let mut numbers = version
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|n| n.parse::<u32>().ok());
     let minor = numbers.next()?;
     Some((1, minor, numbers.next().unwrap_or(0)))
 }
@@ -192,8 +222,14 @@ mod tests {
 
     #[test]
     fn go_versions() {
-        assert_eq!(parse_go_version("go version go1.26.8 linux/amd64"), Some((1, 26, 8)));
-        assert_eq!(parse_go_version("go version go1.27rc1 linux/arm64"), Some((1, 27, 0)));
+        assert_eq!(
+            parse_go_version("go version go1.26.8 linux/amd64"),
+            Some((1, 26, 8))
+        );
+        assert_eq!(
+            parse_go_version("go version go1.27rc1 linux/arm64"),
+            Some((1, 27, 0))
+        );
         assert_eq!(parse_go_version("go version devel"), None);
         assert!((1, 26, 5) < GO_MIN && (1, 27, 0) > GO_MIN);
     }
@@ -209,7 +245,12 @@ mod tests {
         assert_eq!(first, kubernetes().dir(Path::new("/c"), &base).unwrap());
         fs::write(module.join("go.sum"), "two\n").unwrap();
         assert_ne!(first, kubernetes().dir(Path::new("/c"), &base).unwrap());
-        assert!(first.display().to_string().starts_with("/c/bin/kubernetes-1.36.3-"));
+        assert!(
+            first
+                .display()
+                .to_string()
+                .starts_with("/c/bin/kubernetes-1.36.3-")
+        );
         fs::remove_dir_all(&base).unwrap();
     }
 

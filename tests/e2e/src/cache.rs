@@ -34,7 +34,10 @@ fn pick(var: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf> {
         bail!("no place for the cache: set METALLB_LAB_CACHE, XDG_CACHE_HOME or HOME");
     };
     if !dir.is_absolute() {
-        bail!("the cache directory {} is not an absolute path; set METALLB_LAB_CACHE to one", dir.display());
+        bail!(
+            "the cache directory {} is not an absolute path; set METALLB_LAB_CACHE to one",
+            dir.display()
+        );
     }
     Ok(dir)
 }
@@ -88,19 +91,34 @@ mod tests {
     #[test]
     fn hash_is_fnv_1a_and_keeps_parts_apart() {
         // "a" and its closing zero by the published algorithm: ((offset ^ 'a') * prime) * prime.
-        assert_eq!(fnv64(&[b"a"]), 0xaf63_dc4c_8601_ec8c_u64.wrapping_mul(0x0100_0000_01b3));
+        assert_eq!(
+            fnv64(&[b"a"]),
+            0xaf63_dc4c_8601_ec8c_u64.wrapping_mul(0x0100_0000_01b3)
+        );
         assert_ne!(fnv64(&[b"ab", b"c"]), fnv64(&[b"a", b"bc"]));
     }
 
     #[test]
     fn cache_place_by_environment() {
         let of = |set: &[(&str, &str)]| {
-            let set: Vec<_> = set.iter().map(|(k, v)| ((*k).to_owned(), PathBuf::from(v))).collect();
+            let set: Vec<_> = set
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), PathBuf::from(v)))
+                .collect();
             pick(move |key| set.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone()))
         };
-        assert_eq!(of(&[("METALLB_LAB_CACHE", "/a"), ("HOME", "/h")]).unwrap(), PathBuf::from("/a"));
-        assert_eq!(of(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")]).unwrap(), PathBuf::from("/x/metallb-lab"));
-        assert_eq!(of(&[("HOME", "/h")]).unwrap(), PathBuf::from("/h/.cache/metallb-lab"));
+        assert_eq!(
+            of(&[("METALLB_LAB_CACHE", "/a"), ("HOME", "/h")]).unwrap(),
+            PathBuf::from("/a")
+        );
+        assert_eq!(
+            of(&[("XDG_CACHE_HOME", "/x"), ("HOME", "/h")]).unwrap(),
+            PathBuf::from("/x/metallb-lab")
+        );
+        assert_eq!(
+            of(&[("HOME", "/h")]).unwrap(),
+            PathBuf::from("/h/.cache/metallb-lab")
+        );
         assert!(of(&[]).is_err());
         assert!(of(&[("METALLB_LAB_CACHE", "rel")]).is_err());
     }

@@ -28,7 +28,9 @@ impl Cluster {
             fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
         }
         let mut command = self.exec(part, "tcpdump")?;
-        command.args(["-i", interface, "-n", "-U", "-s", "0", "-Z", "root", "-w"]).arg(file);
+        command
+            .args(["-i", interface, "-n", "-U", "-s", "0", "-Z", "root", "-w"])
+            .arg(file);
         if !filter.is_empty() {
             command.arg(filter);
         }
@@ -50,7 +52,10 @@ impl Cluster {
         }
         // Whatever it says at its end is of no interest, but it must find somebody who reads.
         std::thread::spawn(move || lines.for_each(drop));
-        Ok(Capture { child, file: file.to_owned() })
+        Ok(Capture {
+            child,
+            file: file.to_owned(),
+        })
     }
 }
 
@@ -64,7 +69,9 @@ impl Capture {
     fn end(&mut self) -> Result<()> {
         if self.child.try_wait().context("look at tcpdump")?.is_none() {
             signal(i32::try_from(self.child.id())?, Signal::SIGINT)?;
-            wait_for("tcpdump to end", Duration::from_secs(5), || Ok(self.child.try_wait()?.map(drop)))?;
+            wait_for("tcpdump to end", Duration::from_secs(5), || {
+                Ok(self.child.try_wait()?.map(drop))
+            })?;
         }
         Ok(())
     }

@@ -40,8 +40,12 @@ impl Hierarchies {
         let mut freezer = None;
         let mut v2 = None;
         for line in text.lines() {
-            let Some((left, right)) = line.split_once(" - ") else { continue };
-            let Some(mount_point) = left.split(' ').nth(4).map(PathBuf::from) else { continue };
+            let Some((left, right)) = line.split_once(" - ") else {
+                continue;
+            };
+            let Some(mount_point) = left.split(' ').nth(4).map(PathBuf::from) else {
+                continue;
+            };
             let mut right = right.split(' ');
             let fstype = right.next().unwrap_or_default();
             let options = right.nth(1).unwrap_or_default();
@@ -60,7 +64,11 @@ impl Hierarchies {
         }
         match (freezer, v2) {
             // With the freezer in version 1 the other controllers are there too (hybrid layout).
-            (Some(freezer), unified) => Ok(Self::V1 { roots, freezer, unified }),
+            (Some(freezer), unified) => Ok(Self::V1 {
+                roots,
+                freezer,
+                unified,
+            }),
             (None, Some(root)) => Ok(Self::V2(root)),
             (None, None) => {
                 bail!("no cgroup hierarchy is mounted under /sys/fs/cgroup; kubelet cannot run without")
@@ -78,7 +86,11 @@ impl Hierarchies {
     /// Where groups of ours may be found: the roots, and those that container runtimes add by themselves.
     fn removal_roots(&self) -> Vec<&Path> {
         let mut all = self.roots();
-        if let Self::V1 { unified: Some(unified), .. } = self {
+        if let Self::V1 {
+            unified: Some(unified),
+            ..
+        } = self
+        {
             all.push(unified);
         }
         all
@@ -124,7 +136,8 @@ impl Hierarchies {
     pub fn join(&self, path: &str, pid: u32) -> Result<()> {
         for root in self.roots() {
             let file = root.join(path).join("cgroup.procs");
-            fs::write(&file, pid.to_string()).with_context(|| format!("move process {pid} to {}", file.display()))?;
+            fs::write(&file, pid.to_string())
+                .with_context(|| format!("move process {pid} to {}", file.display()))?;
         }
         Ok(())
     }
@@ -148,11 +161,23 @@ impl Hierarchies {
             (Self::V2(_), true) => ("cgroup.freeze", "1", "frozen 1"),
             (Self::V2(_), false) => ("cgroup.freeze", "0", "frozen 0"),
         };
-        fs::write(dir.join(file), value).with_context(|| format!("write {value} to {file} of {}", dir.display()))?;
-        let report = if matches!(self, Self::V2(_)) { "cgroup.events" } else { file };
-        wait_every(&format!("{value} in {}", dir.display()), Duration::from_millis(5), Duration::from_secs(5), || {
-            Ok(fs::read_to_string(dir.join(report))?.contains(shown).then_some(()))
-        })
+        fs::write(dir.join(file), value)
+            .with_context(|| format!("write {value} to {file} of {}", dir.display()))?;
+        let report = if matches!(self, Self::V2(_)) {
+            "cgroup.events"
+        } else {
+            file
+        };
+        wait_every(
+            &format!("{value} in {}", dir.display()),
+            Duration::from_millis(5),
+            Duration::from_secs(5),
+            || {
+                Ok(fs::read_to_string(dir.join(report))?
+                    .contains(shown)
+                    .then_some(()))
+            },
+        )
     }
 
     /// Kills every process in the cgroup and below it with SIGKILL, all in one instant: they are frozen first, so that none
@@ -161,30 +186,52 @@ impl Hierarchies {
         if !self.tracking_root().join(path).exists() {
             return Ok(());
         }
-        wait_every(&format!("the processes of cgroup {path} to end"), Duration::from_millis(20), Duration::from_secs(20), || {
-            let pids = self.pids(path);
-            if pids.is_empty() {
-                return Ok(Some(()));
-            }
-            // A freeze that does not complete only makes the kill less sudden.
-            let frozen = self.freeze(path, true);
-            for pid in pids {
-                signal(pid, Signal::SIGKILL)?;
-            }
-            self.freeze(path, false)?;
-            drop(frozen);
-            Ok(None)
-        })
+        wait_every(
+            &format!("the processes of cgroup {path} to end"),
+            Duration::from_millis(20),
+            Duration::from_secs(20),
+            || {
+                let pids = self.pids(path);
+                if pids.is_empty() {
+                    return Ok(Some(()));
+                }
+                // A freeze that does not complete only makes the kill less sudden.
+                let frozen = self.freeze(path, true);
+                for pid in pids {
+                    signal(pid, Signal::SIGKILL)?;
+                }
+                drop(frozen);
+                self.thaw_all(path);
+                Ok(None)
+            },
+        )
+    }
+
+    /// Thaws every group of the tree by itself: in version 1 a node that was frozen stays so when its parent thaws, and a
+    /// frozen process does not die. A group that vanishes meanwhile needs no thawing; one that stays is tried again.
+    fn thaw_all(&self, path: &str) {
+        let (file, value) = match self {
+            Self::V1 { .. } => ("freezer.state", "THAWED"),
+            Self::V2(_) => ("cgroup.freeze", "0"),
+        };
+        walk(&self.tracking_root().join(path), &mut |dir| {
+            drop(fs::write(dir.join(file), value));
+        });
     }
 
     /// Removes the cgroup and all below it, in every hierarchy. The processes must be gone.
     pub fn remove(&self, path: &str) -> Result<()> {
         for root in self.removal_roots() {
             let top = root.join(path);
-            wait_every(&format!("cgroup {} to be removable", top.display()), Duration::from_millis(20), Duration::from_secs(10), || {
-                remove_tree(&top)?;
-                Ok(Some(()))
-            })?;
+            wait_every(
+                &format!("cgroup {} to be removable", top.display()),
+                Duration::from_millis(20),
+                Duration::from_secs(10),
+                || {
+                    remove_tree(&top)?;
+                    Ok(Some(()))
+                },
+            )?;
         }
         Ok(())
     }
@@ -198,11 +245,19 @@ pub fn signal(pid: i32, signal: Signal) -> Result<()> {
     }
 }
 
+/// What kubelet insists on in version 2. Others are enabled where the host allows it.
+const NEEDED_CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
+
 fn enable_controllers(dir: &Path) -> Result<()> {
-    let there = fs::read_to_string(dir.join("cgroup.controllers")).with_context(|| format!("read controllers of {}", dir.display()))?;
-    let wanted = there.split_whitespace().fold(String::new(), |all, c| all + "+" + c + " ");
-    fs::write(dir.join("cgroup.subtree_control"), wanted.trim())
-        .with_context(|| format!("enable controllers below {}", dir.display()))
+    let there = fs::read_to_string(dir.join("cgroup.controllers"))
+        .with_context(|| format!("read controllers of {}", dir.display()))?;
+    for controller in there.split_whitespace() {
+        let enabled = fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
+        if NEEDED_CONTROLLERS.contains(&controller) {
+            enabled.with_context(|| format!("enable controller {controller} below {}", dir.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Calls `visit` for the directory and all below it, children first. What vanishes meanwhile is passed over.
@@ -243,14 +298,52 @@ mod tests {
 26 25 0:23 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n\
 27 25 0:24 / /sys/fs/cgroup/freezer rw,relatime shared:9 - cgroup cgroup rw,freezer\n\
 28 25 0:25 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let Hierarchies::V1 { roots, freezer, unified } = Hierarchies::from_mountinfo(hybrid).unwrap() else {
+        let Hierarchies::V1 {
+            roots,
+            freezer,
+            unified,
+        } = Hierarchies::from_mountinfo(hybrid).unwrap()
+        else {
             panic!("hybrid is version 1")
         };
         assert_eq!(roots.len(), 2);
         assert_eq!(freezer, PathBuf::from("/sys/fs/cgroup/freezer"));
         assert_eq!(unified, Some("/sys/fs/cgroup/unified".into()));
         let unified = "30 1 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
-        assert_eq!(Hierarchies::from_mountinfo(unified).unwrap(), Hierarchies::V2("/sys/fs/cgroup".into()));
+        assert_eq!(
+            Hierarchies::from_mountinfo(unified).unwrap(),
+            Hierarchies::V2("/sys/fs/cgroup".into())
+        );
         assert!(Hierarchies::from_mountinfo("").is_err());
+    }
+
+    #[test]
+    #[ignore = "needs root and the host's cgroups"]
+    fn a_group_of_processes_is_found_frozen_killed_and_removed() {
+        let detected = Hierarchies::detect().unwrap();
+        let mut all = vec![detected.clone()];
+        if let Hierarchies::V1 {
+            unified: Some(root), ..
+        } = detected
+        {
+            all.push(Hierarchies::V2(root));
+        }
+        for groups in all {
+            let top = format!("mlb-test-{}", std::process::id());
+            let leaf = format!("{top}/n1/sys");
+            groups.create(&leaf).unwrap();
+            let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+            groups.join(&leaf, child.id()).unwrap();
+            let pid = i32::try_from(child.id()).unwrap();
+            assert_eq!(groups.pids(&top), BTreeSet::from([pid]), "{groups:?}");
+            groups.freeze(&top, true).unwrap();
+            groups.freeze(&top, false).unwrap();
+            // A frozen node must not survive the kill of the whole.
+            groups.freeze(&format!("{top}/n1"), true).unwrap();
+            groups.kill(&top).unwrap();
+            assert!(!child.wait().unwrap().success());
+            groups.remove(&top).unwrap();
+            assert!(!groups.tracking_root().join(&top).exists());
+        }
     }
 }

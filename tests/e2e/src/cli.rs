@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use metallb_e2e::plan::Pair;
-use metallb_e2e::{Cluster, Progress, UpOutcome, cluster, process, proxy, scenario};
+use metallb_e2e::{Cluster, Progress, UpOutcome, cluster, process, proxy, scenario, selftest};
 
 /// A real multi-node Kubernetes on this machine, in network namespaces.
 #[derive(Parser)]
@@ -128,6 +128,11 @@ enum Cmd {
         #[command(flatten)]
         name: Name,
     },
+    /// Test the cluster itself, without the product: pages, streams, cables, power cuts, the API server away
+    Selftest {
+        #[command(flatten)]
+        name: Name,
+    },
     /// Save objects, events and logs into a directory
     Collect {
         /// The directory
@@ -189,9 +194,18 @@ enum StopStart {
 /// What the tool starts itself as.
 #[derive(Subcommand)]
 enum Internal {
-    Run { spec: PathBuf, record: PathBuf },
-    Hold { what: String },
-    Proxy { listen: SocketAddr, netns: String, target: SocketAddr },
+    Run {
+        spec: PathBuf,
+        record: PathBuf,
+    },
+    Hold {
+        what: String,
+    },
+    Proxy {
+        listen: SocketAddr,
+        netns: String,
+        target: SocketAddr,
+    },
 }
 
 /// Reads the command line and does what it says.
@@ -235,13 +249,24 @@ pub(crate) fn run() -> Result<ExitCode> {
             }
         }
         Cmd::Segment { segment, name } => Cluster::open(&name.name)?.add_segment(&segment)?,
-        Cmd::Host { host, ports, router, via, name } => {
+        Cmd::Host {
+            host,
+            ports,
+            router,
+            via,
+            name,
+        } => {
             let ports: Vec<_> = ports.iter().map(|p| port(p)).collect::<Result<_>>()?;
             let via = via.as_deref().map(pair).transpose()?;
             Cluster::open(&name.name)?.add_host(&host, &ports, router, via)?;
         }
+        Cmd::Selftest { name } => selftest::run(&mut Cluster::open(&name.name)?)?,
         Cmd::Collect { dir, name } => Cluster::open(&name.name)?.collect_logs(&dir)?,
-        Cmd::Demo { kubeconfig, pool, name } if kubeconfig.is_empty() => {
+        Cmd::Demo {
+            kubeconfig,
+            pool,
+            name,
+        } if kubeconfig.is_empty() => {
             if !pool.is_empty() {
                 bail!("--pool is for a cluster of your own: give its --kubeconfig too");
             }
@@ -261,7 +286,11 @@ fn run_internal(internal: Internal) -> Result<()> {
         Internal::Hold { .. } => loop {
             std::thread::park();
         },
-        Internal::Proxy { listen, netns, target } => proxy::serve(listen, &netns, target),
+        Internal::Proxy {
+            listen,
+            netns,
+            target,
+        } => proxy::serve(listen, &netns, target),
     }
 }
 
@@ -283,7 +312,11 @@ fn up(name: &str, nodes: u8) -> Result<()> {
 
 fn down(all: bool, name: &str) -> Result<()> {
     let progress = Progress::start();
-    let names = if all { cluster::all_names()? } else { vec![name.to_owned()] };
+    let names = if all {
+        cluster::all_names()?
+    } else {
+        vec![name.to_owned()]
+    };
     for name in &names {
         if !Cluster::down(name, &progress)? {
             progress.line(&format!("there is no cluster {name}"));
@@ -304,7 +337,7 @@ fn e2e(names: &[String], all: bool, cluster: &str) -> Result<()> {
     scenario::run_all(&mut cluster, &scenario::choose(names)?, &progress)?;
     if all {
         // A failed run leaves its cluster to be looked at; a good one leaves nothing.
-        Cluster::down(&cluster.name().to_owned(), &progress)?;
+        Cluster::down(cluster.name(), &progress)?;
     }
     Ok(())
 }
@@ -334,12 +367,19 @@ fn status() -> Result<()> {
 
 /// Runs a command in the foreground and ends as it ends.
 fn pass_through(command: &mut Command) -> Result<ExitCode> {
-    let status = command.status().with_context(|| format!("start {}", command.get_program().display()))?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+    let status = command
+        .status()
+        .with_context(|| format!("start {}", command.get_program().display()))?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 fn pair(text: &str) -> Result<Pair> {
-    let Some((v4, v6)) = text.split_once(',') else { bail!("{text:?}: write IPV4,IPV6") };
+    let Some((v4, v6)) = text.split_once(',') else {
+        bail!("{text:?}: write IPV4,IPV6")
+    };
     Ok(Pair {
         v4: v4.parse().with_context(|| format!("{v4:?} is no IPv4 address"))?,
         v6: v6.parse().with_context(|| format!("{v6:?} is no IPv6 address"))?,
@@ -347,7 +387,9 @@ fn pair(text: &str) -> Result<Pair> {
 }
 
 fn port(text: &str) -> Result<(&str, Pair)> {
-    let Some((segment, addresses)) = text.split_once(',') else { bail!("{text:?}: write SEGMENT,IPV4,IPV6") };
+    let Some((segment, addresses)) = text.split_once(',') else {
+        bail!("{text:?}: write SEGMENT,IPV4,IPV6")
+    };
     Ok((segment, pair(addresses)?))
 }
 

@@ -29,12 +29,19 @@ pub struct StreamSpec {
 impl StreamSpec {
     /// UDP at 200 messages a second.
     pub fn udp(target: SocketAddr) -> Self {
-        Self { target, rate: 200, tcp: false }
+        Self {
+            target,
+            rate: 200,
+            tcp: false,
+        }
     }
 
     /// One TCP connection with 200 messages a second.
     pub fn tcp(target: SocketAddr) -> Self {
-        Self { tcp: true, ..Self::udp(target) }
+        Self {
+            tcp: true,
+            ..Self::udp(target)
+        }
     }
 
     fn interval(&self) -> Duration {
@@ -74,9 +81,15 @@ impl Socket {
             socket.set_nodelay(true)?;
             Ok(Self::Tcp(socket))
         } else {
-            let any: IpAddr = if target.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
+            let any: IpAddr = if target.is_ipv4() {
+                [0, 0, 0, 0].into()
+            } else {
+                [0u16; 8].into()
+            };
             let socket = UdpSocket::bind((any, 0)).context("open a UDP socket")?;
-            socket.connect(target).with_context(|| format!("aim at {target}"))?;
+            socket
+                .connect(target)
+                .with_context(|| format!("aim at {target}"))?;
             Ok(Self::Udp(socket))
         }
     }
@@ -172,8 +185,14 @@ impl StreamHandle {
     /// Ends the stream and says what came of it.
     pub fn stop(self) -> Result<StreamReport> {
         self.stop.store(true, Ordering::Relaxed);
-        let sent = self.sender.join().map_err(|_| anyhow::anyhow!("the sending thread panicked"))?;
-        let answers = self.receiver.join().map_err(|_| anyhow::anyhow!("the receiving thread panicked"))?;
+        let sent = self
+            .sender
+            .join()
+            .map_err(|_| anyhow::anyhow!("the sending thread panicked"))?;
+        let answers = self
+            .receiver
+            .join()
+            .map_err(|_| anyhow::anyhow!("the receiving thread panicked"))?;
         let times: Vec<Duration> = answers.iter().map(|(_, at)| *at).collect();
         let numbers: BTreeSet<u64> = answers.iter().map(|(number, _)| *number).collect();
         let (longest, gaps) = gaps(&times, sent.last, self.spec.interval() * 4);
@@ -201,7 +220,16 @@ impl Cluster {
         let url = format!("http://{}/", SocketAddr::new(address, port));
         let mut command = self.exec(part, "curl")?;
         let limit = timeout_s.to_string();
-        sh::run(command.args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", &limit, &url]))
+        sh::run(command.args([
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--noproxy",
+            "*",
+            "--max-time",
+            &limit,
+            &url,
+        ]))
     }
 
     /// Starts a stream from the client to an echo server.
@@ -214,7 +242,13 @@ impl Cluster {
         let (stop_sender, stop_receiver) = (Arc::clone(&stop), Arc::clone(&stop));
         let sender = std::thread::spawn(move || send_all(sending, spec, start, &stop_sender));
         let receiver = std::thread::spawn(move || receive_all(receiving, start, &stop_receiver));
-        Ok(StreamHandle { spec, started, stop, sender, receiver })
+        Ok(StreamHandle {
+            spec,
+            started,
+            stop,
+            sender,
+            receiver,
+        })
     }
 
     /// Runs a UDP stream at 200 messages a second for `time`.
@@ -244,13 +278,19 @@ impl Cluster {
 
     /// The node with this MAC address on the LAN.
     pub fn node_by_mac(&self, mac: &str) -> Option<String> {
-        self.plan().node_plans().find(|n| n.lan.mac() == mac).map(|n| n.name)
+        self.plan()
+            .node_plans()
+            .find(|n| n.lan.mac() == mac)
+            .map(|n| n.name)
     }
 
     /// The node that answers for an address; an error if none or several do.
     pub fn announcing_node(&self, address: IpAddr) -> Result<String> {
         let macs = self.client_who_has(address)?;
-        let mut nodes: Vec<_> = macs.iter().map(|m| self.node_by_mac(m).unwrap_or_else(|| m.clone())).collect();
+        let mut nodes: Vec<_> = macs
+            .iter()
+            .map(|m| self.node_by_mac(m).unwrap_or_else(|| m.clone()))
+            .collect();
         match (nodes.pop(), nodes.len()) {
             (Some(node), 0) => Ok(node),
             (None, _) => bail!("nobody answers for {address}"),
@@ -267,7 +307,9 @@ impl Cluster {
 /// Every MAC address in a text, lower case.
 fn macs(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !(c.is_ascii_hexdigit() || c == ':'))
-        .filter(|word| word.len() == 17 && word.split(':').count() == 6 && word.split(':').all(|p| p.len() == 2))
+        .filter(|word| {
+            word.len() == 17 && word.split(':').count() == 6 && word.split(':').all(|p| p.len() == 2)
+        })
         .map(str::to_ascii_lowercase)
         .collect()
 }
@@ -295,14 +337,20 @@ mod tests {
             let mut buffer = [0; 64];
             // Every fourth message is lost.
             for n in 0.. {
-                let Ok((len, from)) = server.recv_from(&mut buffer) else { return n };
+                let Ok((len, from)) = server.recv_from(&mut buffer) else {
+                    return n;
+                };
                 if n % 4 != 3 {
                     server.send_to(&buffer[..len], from).unwrap();
                 }
             }
             0
         });
-        let spec = StreamSpec { target, rate: 500, tcp: false };
+        let spec = StreamSpec {
+            target,
+            rate: 500,
+            tcp: false,
+        };
         let (sending, receiving) = Socket::open(&spec).unwrap().split().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let start = Instant::now();

@@ -1,5 +1,6 @@
 //! A cluster as a whole: up, down, open, and what can be done with an open one.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,14 +8,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cgroup::{Hierarchies, signal};
+use crate::cgroup::Hierarchies;
 use crate::lan::{self, LAN_BRIDGE, Port};
 use crate::plan::{NodePlan, Plan, client, control, gateway};
 use crate::process::ProcRecord;
 use crate::progress::Progress;
 use crate::state::{self, ClusterRecord, Made, Phase, State};
+use crate::teardown::tear_down;
 use crate::wait::wait_every;
-use crate::{build, cache, control_plane, images, netns, node, pki, prereq, process, proxy, registry};
+use crate::{build, cache, clock, control_plane, images, netns, node, pki, prereq, process, proxy, registry};
 
 /// Part name of the LAN client.
 pub const CLIENT: &str = "client";
@@ -44,7 +46,9 @@ impl Cluster {
         let state = State::at(plan.run_dir());
         match state.load()? {
             Some(record) if record.phase == Phase::Up => Ok(Self { record, state }),
-            Some(_) => bail!("cluster {name} is half-made or half-removed; `lab up --name {name}` rebuilds it"),
+            Some(_) => {
+                bail!("cluster {name} is half-made or half-removed; `lab up --name {name}` rebuilds it")
+            }
             None => bail!("there is no cluster {name}; `lab up --name {name}` makes it"),
         }
     }
@@ -70,17 +74,28 @@ impl Cluster {
             && record.plan == plan
             && record.tools == tools
         {
-            let cluster = Self { record, state: state.clone() };
+            let cluster = Self {
+                record,
+                state: state.clone(),
+            };
             match cluster.repair(progress) {
                 Ok(()) => return Ok((cluster, UpOutcome::Repaired)),
-                Err(error) => progress.line(&format!("cluster {name} cannot be repaired, rebuilding it: {error:#}")),
+                Err(error) => progress.line(&format!(
+                    "cluster {name} cannot be repaired, rebuilding it: {error:#}"
+                )),
             }
         }
         if state.dir().exists() || plan.data_dir().exists() {
             progress.line(&format!("removing what an earlier cluster {name} left"));
             tear_down(&plan, &state)?;
         }
-        let record = ClusterRecord { plan, phase: Phase::Starting, port: 0, tools, powered_off: Vec::new() };
+        let record = ClusterRecord {
+            plan,
+            phase: Phase::Starting,
+            port: 0,
+            tools,
+            powered_off: Vec::new(),
+        };
         let mut cluster = Self { record, state };
         cluster.build(progress).with_context(|| {
             format!("cluster {name} did not come up; it is left as it is to look into (logs: {}), `lab down --name {name}` removes it", cluster.record.plan.log_dir().display())
@@ -91,11 +106,16 @@ impl Cluster {
     /// The cluster if it is complete and all of it runs.
     fn running(state: &State, plan: &Plan) -> Result<Option<Self>> {
         // A damaged record is no running cluster; making the cluster anew replaces it.
-        let Some(record) = state.load().unwrap_or_default() else { return Ok(None) };
+        let Some(record) = state.load().unwrap_or_default() else {
+            return Ok(None);
+        };
         if record.phase != Phase::Up {
             return Ok(None);
         }
-        let cluster = Self { record, state: state.clone() };
+        let cluster = Self {
+            record,
+            state: state.clone(),
+        };
         if !cluster.dead_processes()?.is_empty() || !control_plane::is_ready(&cluster.record.plan) {
             return Ok(None);
         }
@@ -113,10 +133,17 @@ impl Cluster {
     /// Names of processes that should run and do not. Those of nodes that are switched off do not count.
     fn dead_processes(&self) -> Result<Vec<String>> {
         let off = |id: &str| {
-            self.record.powered_off.iter().any(|n| id.strip_prefix(n.as_str()).is_some_and(|r| r.starts_with('.')))
+            self.record
+                .powered_off
+                .iter()
+                .any(|n| id.strip_prefix(n.as_str()).is_some_and(|r| r.starts_with('.')))
         };
         let all = process::all(&self.state)?;
-        Ok(all.into_iter().filter(|(id, p)| !p.is_alive() && !off(id)).map(|(id, _)| id).collect())
+        Ok(all
+            .into_iter()
+            .filter(|(id, p)| !p.is_alive() && !off(id))
+            .map(|(id, _)| id)
+            .collect())
     }
 
     /// Starts again what has ended (somebody killed it): single processes in place, a node without its first process as a
@@ -134,9 +161,18 @@ impl Cluster {
         for id in others {
             process::start_again(&self.state, &id)?;
         }
-        for node in self.record.plan.node_plans().filter(|n| !self.record.powered_off.contains(&n.name)) {
-            let of_node: Vec<_> = nodes.iter().filter(|id| id.starts_with(&format!("{}.", node.name))).collect();
-            if of_node.iter().any(|id| id.ends_with(".init")) {
+        for node in self
+            .record
+            .plan
+            .node_plans()
+            .filter(|n| !self.record.powered_off.contains(&n.name))
+        {
+            let of_node: Vec<_> = nodes
+                .iter()
+                .filter(|id| id.starts_with(&format!("{}.", node.name)))
+                .collect();
+            let first = node::init_id(&node);
+            if of_node.iter().any(|id| **id == first) {
                 node::power_off(&self.record.plan, &node)?;
                 node::power_on(&self.state, &self.record, &node)?;
                 node::start_kubelet(&self.state, &self.record, &node)?;
@@ -154,7 +190,9 @@ impl Cluster {
         let plan = self.record.plan.clone();
         self.state.create()?;
         for made in [
-            Made::Dir { path: plan.data_dir() },
+            Made::Dir {
+                path: plan.data_dir(),
+            },
             Made::Dir { path: plan.run_dir() },
             Made::Cgroup { path: plan.cgroup() },
         ] {
@@ -164,7 +202,10 @@ impl Cluster {
         self.record.port = proxy::pick_port(&plan)?;
         self.state.save(&self.record)?;
 
-        progress.line(&format!("network: a LAN with {} nodes, control plane, gateway, client", plan.nodes));
+        progress.line(&format!(
+            "network: a LAN with {} nodes, control plane, gateway, client",
+            plan.nodes
+        ));
         self.make_ground()?;
         progress.line("control plane: etcd and kube-apiserver");
         let files = control_plane::files(&plan);
@@ -191,9 +232,17 @@ impl Cluster {
         }
         self.wait_nodes_ready(Duration::from_secs(120))?;
         // A pod cannot be made before its namespace's account is there.
-        wait_every("the default service account", Duration::from_millis(200), Duration::from_secs(60), || {
-            Ok(self.kubectl(&["get", "serviceaccount", "default"]).is_ok().then_some(()))
-        })?;
+        wait_every(
+            "the default service account",
+            Duration::from_millis(200),
+            Duration::from_secs(60),
+            || {
+                Ok(self
+                    .kubectl(&["get", "serviceaccount", "default"])
+                    .is_ok()
+                    .then_some(()))
+            },
+        )?;
         self.record.phase = Phase::Up;
         self.state.save(&self.record)
     }
@@ -208,7 +257,12 @@ impl Cluster {
         }
         lan::create_bridges_room(&self.state, plan)?;
         lan::add_segment(plan, LAN_BRIDGE)?;
-        let port = |addresses| [Port { bridge: LAN_BRIDGE.to_owned(), addresses }];
+        let port = |addresses| {
+            [Port {
+                bridge: LAN_BRIDGE.to_owned(),
+                addresses,
+            }]
+        };
         lan::add_host(&self.state, plan, registry::PART, &port(gateway()), true)?;
         for (part, address) in [(control_plane::PART, control()), (CLIENT, client())] {
             lan::add_host(&self.state, plan, part, &port(address), false)?;
@@ -217,15 +271,28 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until every node that is switched on is Ready.
+    /// Waits until every node that is switched on is Ready, by the word of the kubelet that runs now: after a power cut the
+    /// API still shows what the node said before.
     pub fn wait_nodes_ready(&self, deadline: Duration) -> Result<()> {
-        let wanted: Vec<_> =
-            self.record.plan.node_plans().map(|n| n.name).filter(|n| !self.record.powered_off.contains(n)).collect();
-        wait_every(&format!("nodes {} to be Ready", wanted.join(", ")), Duration::from_millis(300), deadline, || {
-            let nodes = self.kubectl_json(&["get", "nodes"])?;
-            let ready = ready_nodes(&nodes);
-            Ok(wanted.iter().all(|n| ready.contains(n)).then_some(()))
-        })
+        let mut wanted = Vec::new();
+        for node in self.record.plan.node_plans() {
+            if !self.record.powered_off.contains(&node.name) {
+                let since = process::started_at(&self.state, &format!("{}.kubelet", node.name))?;
+                wanted.push((node.name, clock::rfc3339(since)));
+            }
+        }
+        let names: Vec<_> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+        wait_every(
+            &format!("nodes {} to be Ready", names.join(", ")),
+            Duration::from_millis(300),
+            deadline,
+            || {
+                let nodes = self.kubectl_json(&["get", "nodes"])?;
+                let ready = ready_nodes(&nodes);
+                let fresh = |(name, since): &(String, String)| ready.get(name).is_some_and(|at| at >= since);
+                Ok(wanted.iter().all(fresh).then_some(()))
+            },
+        )
     }
 
     /// Takes a cluster down, complete or not. Only what is on record is touched. False if there was nothing.
@@ -284,94 +351,37 @@ impl Cluster {
         }
         let ns = self.record.plan.netns(part);
         if !netns::path(&ns).exists() {
-            bail!("cluster {} has no place {part}; there are its nodes, client, control, gw and lan", self.name());
+            bail!(
+                "cluster {} has no place {part}; there are its nodes, client, control, gw and lan",
+                self.name()
+            );
         }
         Ok(netns::command(&ns, program))
     }
 }
 
-/// Names of the nodes whose condition Ready is True.
-fn ready_nodes(list: &serde_json::Value) -> Vec<String> {
-    let is_ready = |node: &serde_json::Value| {
-        node["status"]["conditions"]
-            .as_array()
-            .is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+/// The nodes whose condition Ready is True, each with the time at which its kubelet last said so.
+fn ready_nodes(list: &serde_json::Value) -> BTreeMap<String, String> {
+    let said = |node: &serde_json::Value| -> Option<(String, String)> {
+        let conditions = node["status"]["conditions"].as_array()?;
+        let ready = conditions
+            .iter()
+            .find(|c| c["type"] == "Ready" && c["status"] == "True")?;
+        let name = node["metadata"]["name"].as_str()?;
+        Some((name.to_owned(), ready["lastHeartbeatTime"].as_str()?.to_owned()))
     };
-    let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-    items.iter().filter(|n| is_ready(n)).filter_map(|n| n["metadata"]["name"].as_str()).map(str::to_owned).collect()
+    list["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(said)
+        .collect()
 }
 
 /// One run at a time changes a cluster. The lock is beside the cluster's directory, which comes and goes.
 fn lock(name: &str) -> Result<nix::fcntl::Flock<fs::File>> {
     fs::create_dir_all("/run/metallb-lab").context("create /run/metallb-lab")?;
     cache::lock(&PathBuf::from(format!("/run/metallb-lab/{name}.lock")))
-}
-
-/// Removes everything on record, in an order in which nothing hangs on what is gone; safe to repeat after a kill.
-fn tear_down(plan: &Plan, state: &State) -> Result<()> {
-    if let Some(mut record) = state.load().unwrap_or_default() {
-        record.phase = Phase::Stopping;
-        state.save(&record)?;
-    }
-    let mut made = state.made()?;
-    // The bulk data outlives a reboot, the records do not.
-    for own in [Made::Dir { path: plan.data_dir() }, Made::Dir { path: plan.run_dir() }] {
-        made.retain(|m| *m != own);
-        made.push(own);
-    }
-    for (_, process) in process::all(state)? {
-        process.kill()?;
-    }
-    let groups = Hierarchies::detect()?;
-    for made in &made {
-        if let Made::Cgroup { path } = made {
-            groups.kill(path)?;
-        }
-    }
-    let namespaces: Vec<String> = made
-        .iter()
-        .filter_map(|m| if let Made::Netns { name } = m { Some(name.clone()) } else { None })
-        .collect();
-    // What a person runs in a namespace of the cluster (`lab exec`) is in no cgroup of it.
-    let me = i32::try_from(std::process::id())?;
-    wait_every("the processes in the cluster's namespaces to end", Duration::from_millis(20), Duration::from_secs(10), || {
-        let mut left = netns::pids(&namespaces)?;
-        left.remove(&me);
-        for pid in &left {
-            signal(*pid, nix::sys::signal::Signal::SIGKILL)?;
-        }
-        Ok(left.is_empty().then_some(()))
-    })?;
-    for name in &namespaces {
-        netns::remove(name)?;
-    }
-    for made in &made {
-        if let Made::Cgroup { path } = made {
-            groups.remove(path)?;
-        }
-    }
-    // The run directory goes last: while anything is left, the record of it is.
-    for made in &made {
-        if let Made::Dir { path } = made {
-            remove_dir(path)?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes a directory of the cluster. A guard beside the records: nothing outside the two directories of the tool.
-fn remove_dir(path: &std::path::Path) -> Result<()> {
-    let inside = ["/run/metallb-lab", "/var/lib/metallb-lab"].iter().any(|base| path.parent() == Some(std::path::Path::new(base)));
-    if !inside {
-        bail!("{} is on record but not in a directory of the lab; look into it by hand", path.display());
-    }
-    wait_every(&format!("{} to be removable", path.display()), Duration::from_millis(50), Duration::from_secs(10), || {
-        match fs::remove_dir_all(path) {
-            Ok(()) => Ok(Some(())),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Some(())),
-            Err(e) => Err(e).with_context(|| format!("remove {}", path.display())),
-        }
-    })
 }
 
 /// Says in a sentence what this machine lacks, before anything is changed, and installs the packages that are missing.
@@ -402,17 +412,13 @@ mod tests {
     #[test]
     fn only_ready_nodes_count() {
         let list = serde_json::json!({"items": [
-            {"metadata": {"name": "n1"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}},
+            {"metadata": {"name": "n1"}, "status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "T"}]}},
             {"metadata": {"name": "n2"}, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}},
             {"metadata": {"name": "n3"}}]});
-        assert_eq!(ready_nodes(&list), ["n1"]);
+        assert_eq!(
+            ready_nodes(&list),
+            BTreeMap::from([("n1".to_owned(), "T".to_owned())])
+        );
         assert!(ready_nodes(&serde_json::Value::Null).is_empty());
-    }
-
-    #[test]
-    fn nothing_outside_is_removed() {
-        for bad in ["/", "/var/lib", "/var/lib/metallb-lab", "/run/metallb-lab/x/y", "/home/x"] {
-            assert!(remove_dir(std::path::Path::new(bad)).is_err(), "{bad}");
-        }
     }
 }

@@ -42,8 +42,16 @@ impl Cluster {
         for kind in KINDS {
             self.save(dir, &format!("{kind}.yaml"), &["get", kind, "-A", "-o", "yaml"])?;
         }
-        self.save(dir, "overview.txt", &["get", "nodes,pods,services", "-A", "-o", "wide"])?;
-        self.save(dir, "events.txt", &["get", "events", "-A", "--sort-by=.lastTimestamp"])?;
+        self.save(
+            dir,
+            "overview.txt",
+            &["get", "nodes,pods,services", "-A", "-o", "wide"],
+        )?;
+        self.save(
+            dir,
+            "events.txt",
+            &["get", "events", "-A", "--sort-by=.lastTimestamp"],
+        )?;
         self.save_pod_logs(dir)?;
         let components = dir.join("components");
         fs::create_dir_all(&components).with_context(|| format!("create {}", components.display()))?;
@@ -62,7 +70,10 @@ impl Cluster {
         };
         for pod in pods["items"].as_array().into_iter().flatten() {
             let text = |v: &serde_json::Value| v.as_str().unwrap_or_default().to_owned();
-            let (namespace, name) = (text(&pod["metadata"]["namespace"]), text(&pod["metadata"]["name"]));
+            let (namespace, name) = (
+                text(&pod["metadata"]["namespace"]),
+                text(&pod["metadata"]["name"]),
+            );
             let containers = pod["status"]["containerStatuses"].as_array();
             for status in containers.into_iter().flatten() {
                 let container = text(&status["name"]);
@@ -79,7 +90,9 @@ impl Cluster {
     }
 
     fn save(&self, dir: &Path, file: &str, args: &[&str]) -> Result<()> {
-        let text = self.kubectl(args).unwrap_or_else(|error| format!("# {error:#}\n"));
+        let text = self
+            .kubectl(args)
+            .unwrap_or_else(|error| format!("# {error:#}\n"));
         let path = dir.join(file);
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))
     }

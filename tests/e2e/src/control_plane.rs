@@ -42,7 +42,10 @@ pub fn start_api(state: &State, record: &ClusterRecord) -> Result<()> {
     let etcd_dir = dir(plan).join("etcd");
     fs::create_dir_all(&etcd_dir).with_context(|| format!("create {}", etcd_dir.display()))?;
     files(plan).write("audit.yaml", AUDIT_POLICY)?;
-    process::start(state, &spec(record, "etcd", etcd_args(&etcd_dir.display().to_string())))?;
+    process::start(
+        state,
+        &spec(record, "etcd", etcd_args(&etcd_dir.display().to_string())),
+    )?;
     process::start(state, &spec(record, APISERVER, apiserver_args(plan)))?;
     Ok(())
 }
@@ -50,24 +53,44 @@ pub fn start_api(state: &State, record: &ClusterRecord) -> Result<()> {
 /// Starts controller manager and scheduler.
 pub fn start_followers(state: &State, record: &ClusterRecord) -> Result<()> {
     let files = files(&record.plan);
-    process::start(state, &spec(record, "kube-controller-manager", controller_manager_args(&files)))?;
-    process::start(state, &spec(record, "kube-scheduler", follower_args(&files.path("scheduler.kubeconfig"))))?;
+    process::start(
+        state,
+        &spec(record, "kube-controller-manager", controller_manager_args(&files)),
+    )?;
+    process::start(
+        state,
+        &spec(
+            record,
+            "kube-scheduler",
+            follower_args(&files.path("scheduler.kubeconfig")),
+        ),
+    )?;
     Ok(())
 }
 
 /// Waits until the API server says that it is ready.
 pub fn wait_ready(state: &State, plan: &Plan) -> Result<()> {
     let log = plan.log_dir().join(format!("{APISERVER}.log"));
-    let ready = wait_every("the API server to be ready", Duration::from_millis(200), Duration::from_secs(90), || {
-        let alive = process::lookup(state, APISERVER)?.is_some_and(|p| p.is_alive());
-        if !alive {
-            // No use in waiting out the deadline.
-            return Ok(Some(false));
-        }
-        Ok(is_ready(plan).then_some(true))
-    })
+    let ready = wait_every(
+        "the API server to be ready",
+        Duration::from_millis(200),
+        Duration::from_secs(90),
+        || {
+            let alive = process::lookup(state, APISERVER)?.is_some_and(|p| p.is_alive());
+            if !alive {
+                // No use in waiting out the deadline.
+                return Ok(Some(false));
+            }
+            Ok(is_ready(plan).then_some(true))
+        },
+    )
     .with_context(|| format!("see {}", log.display()))?;
-    anyhow::ensure!(ready, "kube-apiserver ended; the end of {}:\n{}", log.display(), process::log_tail(&log, 5));
+    anyhow::ensure!(
+        ready,
+        "kube-apiserver ended; the end of {}:\n{}",
+        log.display(),
+        process::log_tail(&log, 5)
+    );
     Ok(())
 }
 
@@ -97,7 +120,9 @@ fn spec(record: &ClusterRecord, program: &str, args: Vec<String>) -> Spec {
         program: record.tools.kubernetes.join(program),
         args,
         env: Vec::new(),
-        room: Room::Netns { name: plan.netns(PART) },
+        room: Room::Netns {
+            name: plan.netns(PART),
+        },
         cgroup: format!("{}/{PART}", plan.cgroup()),
         log: plan.log_dir().join(format!("{program}.log")),
     }
@@ -105,7 +130,11 @@ fn spec(record: &ClusterRecord, program: &str, args: Vec<String>) -> Spec {
 
 /// One argument for each `--name=value` line; lines keep the tables below readable.
 fn args(text: &str) -> Vec<String> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| format!("--{line}")).collect()
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(|line| format!("--{line}"))
+        .collect()
 }
 
 fn etcd_args(data: &str) -> Vec<String> {
@@ -229,6 +258,10 @@ mod tests {
     fn arguments_are_one_a_line() {
         assert_eq!(args("a=1\n   b=2\n\n"), ["--a=1", "--b=2"]);
         let plan = Plan::new("lab", 3).unwrap();
-        assert!(apiserver_args(&plan).iter().all(|a| a.starts_with("--") && a.contains('=') && !a.contains(' ')));
+        assert!(
+            apiserver_args(&plan)
+                .iter()
+                .all(|a| a.starts_with("--") && a.contains('=') && !a.contains(' '))
+        );
     }
 }

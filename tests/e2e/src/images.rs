@@ -18,8 +18,11 @@ pub const WHOAMI_IMAGE: &str = "docker.io/traefik/whoami:v1.11";
 pub const TESTSERVER_IMAGE: &str = "quay.io/metallb-rs/testserver:v0.1.0";
 
 /// Build target in the Containerfile, and the name it is pushed under.
-const IMAGES: [(&str, &str); 3] =
-    [("pause", PAUSE_IMAGE), ("whoami", WHOAMI_IMAGE), ("testserver", TESTSERVER_IMAGE)];
+const IMAGES: [(&str, &str); 3] = [
+    ("pause", PAUSE_IMAGE),
+    ("whoami", WHOAMI_IMAGE),
+    ("testserver", TESTSERVER_IMAGE),
+];
 
 /// An image of the lab: archive and full name.
 pub struct Image {
@@ -33,13 +36,22 @@ pub struct Image {
 pub fn ensure(progress: &Progress) -> Result<Vec<Image>> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let cache = cache::dir()?;
-    let dir = cache.join("images").join(format!("lab-{:016x}", sources_hash(here)?));
+    let dir = cache
+        .join("images")
+        .join(format!("lab-{:016x}", sources_hash(here)?));
     let dir = cache::entry(&dir, |scratch| {
-        progress.long("building the lab's images (pause, test servers)", || "cargo and buildah work".to_owned(), || {
-            build(here, &cache, scratch)
-        })
+        progress.long(
+            "building the lab's images (pause, test servers)",
+            || "cargo and buildah work".to_owned(),
+            || build(here, &cache, scratch),
+        )
     })?;
-    Ok(IMAGES.map(|(target, name)| Image { archive: dir.join(format!("{target}.oci.tar")), name }).into())
+    Ok(IMAGES
+        .map(|(target, name)| Image {
+            archive: dir.join(format!("{target}.oci.tar")),
+            name,
+        })
+        .into())
 }
 
 fn sources_hash(here: &Path) -> Result<u64> {
@@ -64,15 +76,26 @@ fn build(here: &Path, cache: &Path, scratch: &Path) -> Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     sh::run(
         Command::new(cargo)
-            .args(["build", "--quiet", "--release", "-p", "metallb-testserver", "--target", &triple])
+            .args([
+                "build",
+                "--quiet",
+                "--release",
+                "-p",
+                "metallb-testserver",
+                "--target",
+                &triple,
+            ])
             .current_dir(here)
             .env("CARGO_TARGET_DIR", &target)
             .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols"),
     )?;
     let context = scratch.join("context");
     fs::create_dir(&context).context("make the build context")?;
-    fs::copy(target.join(&triple).join("release/metallb-testserver"), context.join("testserver"))
-        .context("take the built testserver")?;
+    fs::copy(
+        target.join(&triple).join("release/metallb-testserver"),
+        context.join("testserver"),
+    )
+    .context("take the built testserver")?;
     let buildah = || {
         let mut command = Command::new("buildah");
         command.arg("--root").arg(cache.join("buildah/root"));
@@ -82,10 +105,24 @@ fn build(here: &Path, cache: &Path, scratch: &Path) -> Result<()> {
     };
     for (name, _) in IMAGES {
         let tag = format!("localhost/lab-{name}:build");
-        let archive = format!("oci-archive:{}:{tag}", scratch.join(format!("{name}.oci.tar")).display());
+        let archive = format!(
+            "oci-archive:{}:{tag}",
+            scratch.join(format!("{name}.oci.tar")).display()
+        );
         sh::run(
             buildah()
-                .args(["bud", "--quiet", "--isolation", "chroot", "--timestamp", "0", "--target", name, "--tag", &tag])
+                .args([
+                    "bud",
+                    "--quiet",
+                    "--isolation",
+                    "chroot",
+                    "--timestamp",
+                    "0",
+                    "--target",
+                    name,
+                    "--tag",
+                    &tag,
+                ])
                 .arg("--file")
                 .arg(here.join("Containerfile"))
                 .arg(&context),

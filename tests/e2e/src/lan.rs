@@ -1,6 +1,7 @@
 //! Segments (bridges in one namespace), and the hosts and routers on them. Nothing is linked to the host's own network.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
@@ -8,6 +9,7 @@ use crate::netns;
 use crate::plan::{LAN_PREFIX_V4, LAN_PREFIX_V6, Pair, Plan};
 use crate::sh;
 use crate::state::State;
+use crate::wait::wait_every;
 
 /// The bridge of the LAN that the nodes are on.
 pub const LAN_BRIDGE: &str = "lan";
@@ -27,7 +29,9 @@ pub struct Port {
 pub fn check_part(name: &str) -> Result<()> {
     if name.is_empty()
         || name.len() > 10
-        || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        || !name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     {
         bail!("{name:?}: use 1 to 10 of a-z, 0-9 and '-'");
     }
@@ -42,7 +46,10 @@ pub fn create_bridges_room(state: &State, plan: &Plan) -> Result<()> {
     netns::sysctl(&ns, &[("net/ipv6/conf/default/disable_ipv6", "1")], false)?;
     netns::sysctl(
         &ns,
-        &[("net/bridge/bridge-nf-call-iptables", "0"), ("net/bridge/bridge-nf-call-ip6tables", "0")],
+        &[
+            ("net/bridge/bridge-nf-call-iptables", "0"),
+            ("net/bridge/bridge-nf-call-ip6tables", "0"),
+        ],
         false,
     )
 }
@@ -58,9 +65,22 @@ pub fn add_segment(plan: &Plan, bridge: &str) -> Result<()> {
     )
 }
 
+/// Removes a segment that was added.
+pub fn remove_segment(plan: &Plan, bridge: &str) -> Result<()> {
+    check_part(bridge)?;
+    if bridge == LAN_BRIDGE {
+        bail!("segment {LAN_BRIDGE} is the cluster's own and stays");
+    }
+    netns::ip_batch(&plan.netns(BRIDGES), &format!("link del {bridge}\n"))
+}
+
 /// Name of the bridge port of interface number `index` of a host.
 pub fn port_name(part: &str, index: usize) -> String {
-    if index == 0 { format!("p-{part}") } else { format!("p-{part}.{index}") }
+    if index == 0 {
+        format!("p-{part}")
+    } else {
+        format!("p-{part}.{index}")
+    }
 }
 
 /// Makes a host's namespace with one interface (eth0, eth1 ...) for each port, all up and addressed. A router forwards.
@@ -80,29 +100,35 @@ pub fn add_host(state: &State, plan: &Plan, part: &str, ports: &[Port], router: 
         true,
     )?;
     if router {
-        let forward = [("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")];
+        let forward = [
+            ("net/ipv4/ip_forward", "1"),
+            ("net/ipv6/conf/all/forwarding", "1"),
+        ];
         netns::sysctl(&ns, &forward, true)?;
     }
-    let (mut outside, mut inside) = (String::new(), String::new());
+    let (mut outside, mut inside) = (Vec::new(), Vec::new());
     for (index, port) in ports.iter().enumerate() {
         let (name, bridge) = (port_name(part, index), &port.bridge);
         let (mac, Pair { v4, v6 }) = (port.addresses.mac(), port.addresses);
-        outside += &format!(
+        outside.push(format!(
             "link add {name} type veth peer name eth{index} address {mac} netns {ns}\nlink set {name} master {bridge} up\n"
-        );
-        inside += &format!(
+        ));
+        inside.push(format!(
             "link set eth{index} up\naddr add {v4}/{LAN_PREFIX_V4} brd + dev eth{index}\n\
              addr add {v6}/{LAN_PREFIX_V6} dev eth{index} nodad\n"
-        );
+        ));
     }
-    netns::ip_batch(&plan.netns(BRIDGES), &outside)?;
-    netns::ip_batch(&ns, &inside)
+    netns::ip_batch(&plan.netns(BRIDGES), &outside.concat())?;
+    netns::ip_batch(&ns, &inside.concat())
 }
 
 /// Gives a host its default routes.
 pub fn default_route(plan: &Plan, part: &str, via: Pair) -> Result<()> {
     let Pair { v4, v6 } = via;
-    netns::ip_batch(&plan.netns(part), &format!("route replace default via {v4}\nroute replace default via {v6}\n"))
+    netns::ip_batch(
+        &plan.netns(part),
+        &format!("route replace default via {v4}\nroute replace default via {v6}\n"),
+    )
 }
 
 /// Cuts or plugs the cable between a host and its segment: the bridge's end goes down, the host's own end only loses its
@@ -116,13 +142,30 @@ pub fn set_link(plan: &Plan, part: &str, up: bool) -> Result<()> {
 /// Removes a host's cables, both ends. Its namespace may live on for minutes after its last process: connections that were
 /// cut are still being closed in it.
 pub fn unplug(plan: &Plan, part: &str) -> Result<()> {
+    let what = format!("the cables of {part} to be gone");
+    wait_every(&what, Duration::from_millis(20), Duration::from_secs(5), || {
+        let links = links(plan)?;
+        let ports = ports_of(&links, part);
+        for port in &ports {
+            // The kernel may be removing it at this moment, with the namespace at its other end; the next look tells.
+            sh::output(Command::new("ip").args(["-n", &plan.netns(BRIDGES), "link", "del", port]))?;
+        }
+        Ok(ports.is_empty().then_some(()))
+    })
+}
+
+/// True if the host has a cable to its first segment.
+pub fn is_plugged(plan: &Plan, part: &str) -> Result<bool> {
+    Ok(ports_of(&links(plan)?, part).contains(&port_name(part, 0).as_str()))
+}
+
+/// What is plugged into the bridges, in the words of `ip`; nothing if they are not there.
+fn links(plan: &Plan) -> Result<String> {
     let ns = plan.netns(BRIDGES);
     if !netns::path(&ns).exists() {
-        return Ok(());
+        return Ok(String::new());
     }
-    let links = sh::run(Command::new("ip").args(["-n", &ns, "-o", "link", "show"]))?;
-    let lines = ports_of(&links, part).into_iter().fold(String::new(), |all, port| all + "link del " + port + "\n");
-    netns::ip_batch(&ns, &lines)
+    sh::run(Command::new("ip").args(["-n", &ns, "-o", "link", "show"]))
 }
 
 /// The bridge ports of a host, in the output of `ip -o link show`.

@@ -19,7 +19,9 @@ pub fn path(name: &str) -> PathBuf {
 
 /// Makes the namespace (recorded first), with its loopback interface up.
 pub fn add(state: &State, name: &str) -> Result<()> {
-    state.about_to_make(&Made::Netns { name: name.to_owned() })?;
+    state.about_to_make(&Made::Netns {
+        name: name.to_owned(),
+    })?;
     sh::run(Command::new("ip").args(["netns", "add", name]))?;
     ip_batch(name, "link set lo up\n")
 }
@@ -55,7 +57,10 @@ pub fn within<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send) -> R
 /// A command that runs inside the namespace, otherwise on the host.
 pub fn command(name: &str, program: &str) -> Command {
     let mut command = Command::new("nsenter");
-    command.arg(format!("--net={}", path(name).display())).arg("--").arg(program);
+    command
+        .arg(format!("--net={}", path(name).display()))
+        .arg("--")
+        .arg(program);
     command
 }
 
@@ -89,7 +94,9 @@ pub fn pids(names: &[String]) -> Result<BTreeSet<i32>> {
     }
     let mut found = BTreeSet::new();
     for entry in fs::read_dir("/proc").context("list /proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else {
+            continue;
+        };
         // A process that ends meanwhile, or a kernel thread, has none to show.
         if let Ok(meta) = fs::metadata(entry.path().join("ns/net"))
             && wanted.contains_key(&(meta.dev(), meta.ino()))

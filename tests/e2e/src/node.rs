@@ -57,7 +57,7 @@ pub fn power_on(state: &State, record: &ClusterRecord, node: &NodePlan) -> Resul
     let init = process::start(
         state,
         &Spec {
-            id: format!("{}.init", node.name),
+            id: init_id(node),
             program: SELF_EXE.into(),
             args: vec!["internal".into(), "hold".into(), node.name.clone()],
             env: Vec::new(),
@@ -67,7 +67,14 @@ pub fn power_on(state: &State, record: &ClusterRecord, node: &NodePlan) -> Resul
         },
     )?;
     let containerd = vec!["--config".into(), format!("{}/containerd.toml", node_files::DIR)];
-    start_inside(state, record, node, init.pid, &format!("{BIN_CONTAINERD}/containerd"), containerd)
+    start_inside(
+        state,
+        record,
+        node,
+        init.pid,
+        &format!("{BIN_CONTAINERD}/containerd"),
+        containerd,
+    )
 }
 
 /// Starts kubelet and kube-proxy, once the API server knows the node.
@@ -75,7 +82,14 @@ pub fn start_kubelet(state: &State, record: &ClusterRecord, node: &NodePlan) -> 
     let init = init_pid(state, node)?;
     let bin = |name: &str| format!("{BIN_KUBERNETES}/{name}");
     wait_for_containerd(init, record, node)?;
-    start_inside(state, record, node, init, &bin("kubelet"), node_files::kubelet_args(node))?;
+    start_inside(
+        state,
+        record,
+        node,
+        init,
+        &bin("kubelet"),
+        node_files::kubelet_args(node),
+    )?;
     let proxy = vec![format!("--config={}/kube-proxy.yaml", node_files::DIR)];
     start_inside(state, record, node, init, &bin("kube-proxy"), proxy)
 }
@@ -84,18 +98,34 @@ pub fn start_kubelet(state: &State, record: &ClusterRecord, node: &NodePlan) -> 
 fn wait_for_containerd(init: i32, record: &ClusterRecord, node: &NodePlan) -> Result<()> {
     let socket = format!("/proc/{init}/root/run/containerd/containerd.sock");
     wait_every(
-        &format!("containerd of {} (see {})", node.name, log(&record.plan, node, "containerd").display()),
+        &format!(
+            "containerd of {} (see {})",
+            node.name,
+            log(&record.plan, node, "containerd").display()
+        ),
         Duration::from_millis(50),
         Duration::from_secs(30),
-        || Ok(std::os::unix::net::UnixStream::connect(&socket).is_ok().then_some(())),
+        || {
+            Ok(std::os::unix::net::UnixStream::connect(&socket)
+                .is_ok()
+                .then_some(()))
+        },
     )
+}
+
+/// Name of the node's first process.
+pub fn init_id(node: &NodePlan) -> String {
+    format!("{}.init", node.name)
 }
 
 /// Process id of the node's first process; an error if the node is switched off.
 pub fn init_pid(state: &State, node: &NodePlan) -> Result<i32> {
-    match process::lookup(state, &format!("{}.init", node.name))? {
+    match process::lookup(state, &init_id(node))? {
         Some(init) if init.is_alive() => Ok(init.pid),
-        _ => bail!("node {0} is switched off; `lab node start {0}` boots it", node.name),
+        _ => bail!(
+            "node {0} is switched off; `lab node start {0}` boots it",
+            node.name
+        ),
     }
 }
 
@@ -104,10 +134,8 @@ pub fn init_pid(state: &State, node: &NodePlan) -> Result<i32> {
 pub fn power_off(plan: &Plan, node: &NodePlan) -> Result<()> {
     let ns = plan.netns(&node.name);
     // There is no cable when the node is off already, or when a killed run had not come to it.
-    if let Err(error) = lan::set_link(plan, &node.name, false)
-        && netns::path(&ns).exists()
-    {
-        eprintln!("{}: {error:#}", node.name);
+    if lan::is_plugged(plan, &node.name)? {
+        lan::set_link(plan, &node.name, false)?;
     }
     let groups = Hierarchies::detect()?;
     groups.kill(&cgroup(plan, node))?;
@@ -124,7 +152,15 @@ pub fn freeze(plan: &Plan, node: &NodePlan, frozen: bool) -> Result<()> {
 /// A command that runs inside the node: its network, its mounts, its host name.
 pub fn command(init: i32, program: &str) -> Command {
     let mut command = Command::new("nsenter");
-    command.args([&format!("--target={init}"), "--net", "--mount", "--uts", "--wd=/", "--", program]);
+    command.args([
+        &format!("--target={init}"),
+        "--net",
+        "--mount",
+        "--uts",
+        "--wd=/",
+        "--",
+        program,
+    ]);
     command
 }
 
@@ -134,26 +170,36 @@ fn create_network(state: &State, plan: &Plan, node: &NodePlan) -> Result<()> {
         state,
         plan,
         &node.name,
-        &[Port { bridge: LAN_BRIDGE.to_owned(), addresses: node.lan }],
+        &[Port {
+            bridge: LAN_BRIDGE.to_owned(),
+            addresses: node.lan,
+        }],
         true,
     )?;
     // Between two pods of a node frames pass the bridge; without this the answer of a service would pass it untranslated.
-    let filter = [("net/bridge/bridge-nf-call-iptables", "1"), ("net/bridge/bridge-nf-call-ip6tables", "1")];
+    let filter = [
+        ("net/bridge/bridge-nf-call-iptables", "1"),
+        ("net/bridge/bridge-nf-call-ip6tables", "1"),
+    ];
     netns::sysctl(&ns, &filter, false)?;
     lan::default_route(plan, &node.name, gateway())?;
     netns::ip_batch(&ns, &pod_routes(plan, Some(node)))?;
-    sh::run_with_input(netns::command(&ns, "nft").args(["-f", "-"]), &node_files::masquerade(node))?;
+    sh::run_with_input(
+        netns::command(&ns, "nft").args(["-f", "-"]),
+        &node_files::masquerade(node),
+    )?;
     Ok(())
 }
 
 /// `ip` commands for the routes to the pods of every node but `except`.
 pub fn pod_routes(plan: &Plan, except: Option<&NodePlan>) -> String {
-    let mut lines = String::new();
+    let mut lines = Vec::new();
     for node in plan.node_plans().filter(|n| Some(n) != except) {
         let [v4, v6] = node.pod_cidrs();
-        lines += &format!("route replace {v4} via {}\nroute replace {v6} via {}\n", node.lan.v4, node.lan.v6);
+        lines.push(format!("route replace {v4} via {}\n", node.lan.v4));
+        lines.push(format!("route replace {v6} via {}\n", node.lan.v6));
     }
-    lines
+    lines.concat()
 }
 
 fn log(plan: &Plan, node: &NodePlan, program: &str) -> PathBuf {

@@ -7,8 +7,14 @@ use crate::plan::{NodePlan, REGISTRY_PORT, gateway};
 /// Image of the pause container; the lab builds it itself under the usual name.
 pub const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.10";
 /// Public registries whose images the lab's own registry stands in for.
-pub const MIRRORED: [&str; 6] =
-    ["quay.io", "docker.io", "registry.k8s.io", "ghcr.io", "gcr.io", "registry.redhat.io"];
+pub const MIRRORED: [&str; 6] = [
+    "quay.io",
+    "docker.io",
+    "registry.k8s.io",
+    "ghcr.io",
+    "gcr.io",
+    "registry.redhat.io",
+];
 /// Directory of all configuration inside a node.
 pub const DIR: &str = "/var/lib/lab";
 
@@ -186,15 +192,23 @@ mod tests {
             authority: "ca".into(),
             kubelet: "{}".into(),
             proxy: "{}".into(),
-            serving: Pair { cert: "c".into(), key: "k".into() },
+            serving: Pair {
+                cert: "c".into(),
+                key: "k".into(),
+            },
         };
         let files = all(&node, &credentials, "mlb-x/n3");
         for (path, text) in &files {
             assert!(path.starts_with("/var/lib/lab/"), "{path}");
-            if path.ends_with(".yaml") || path.ends_with(".conflist") {
+            let extension = std::path::Path::new(path).extension().and_then(|e| e.to_str());
+            if matches!(extension, Some("yaml" | "conflist")) {
                 serde_json::from_str::<serde_json::Value>(text).unwrap_or_else(|e| panic!("{path}: {e}"));
             }
         }
-        assert!(files.iter().any(|(path, _)| path.ends_with("certs.d/quay.io/hosts.toml")));
+        assert!(
+            files
+                .iter()
+                .any(|(path, _)| path.ends_with("certs.d/quay.io/hosts.toml"))
+        );
     }
 }

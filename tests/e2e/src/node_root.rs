@@ -46,11 +46,18 @@ const NONE: Option<&str> = None;
 /// node's network namespace.
 pub fn build(root: &NodeRoot) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS).context("new mount and UTS namespaces")?;
-    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).context("cut mounts off from the host")?;
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
+        .context("cut mounts off from the host")?;
     // In the new UTS namespace this file is the node's own host name.
     fs::write("/proc/sys/kernel/hostname", &root.hostname).context("set the host name")?;
     let var = root.disk.join("var");
-    for dir in ["lib/kubelet", "lib/containerd", "log/pods", "log/containers", "tmp"] {
+    for dir in [
+        "lib/kubelet",
+        "lib/containerd",
+        "log/pods",
+        "log/containers",
+        "tmp",
+    ] {
         let dir = var.join(dir);
         fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
     }
@@ -58,7 +65,10 @@ pub fn build(root: &NodeRoot) -> Result<()> {
     if !run.is_symlink() {
         std::os::unix::fs::symlink("/run", &run).with_context(|| format!("link {}", run.display()))?;
     }
-    for (from, to) in [(&root.bin_kubernetes, BIN_KUBERNETES), (&root.bin_containerd, BIN_CONTAINERD)] {
+    for (from, to) in [
+        (&root.bin_kubernetes, BIN_KUBERNETES),
+        (&root.bin_containerd, BIN_CONTAINERD),
+    ] {
         let inside = var.join(to.trim_start_matches("/var/"));
         fs::create_dir_all(&inside).with_context(|| format!("create {}", inside.display()))?;
         bind(from, &inside)?;
@@ -67,8 +77,14 @@ pub fn build(root: &NodeRoot) -> Result<()> {
     bind(&var, Path::new("/var"))?;
     // Mounts of the host under /run (named network namespaces of other nodes among them) have no place in a node.
     detach_below("/run")?;
-    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755"))
-        .context("mount an empty /run")?;
+    mount(
+        Some("tmpfs"),
+        "/run",
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some("mode=755"),
+    )
+    .context("mount an empty /run")?;
     // As on a machine that booted with systemd: volumes may propagate between the node and its pods.
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SHARED, NONE).context("share mounts inside the node")
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
 use serde_json::json;
 
@@ -47,13 +47,19 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let key = KeyPair::generate().context("make a key")?;
-        let cert = params.self_signed(&key).context("sign the authority's certificate")?.pem();
+        let cert = params
+            .self_signed(&key)
+            .context("sign the authority's certificate")?
+            .pem();
         Ok(Self { params, key, cert })
     }
 
     /// The authority's own certificate and key.
     pub fn pair(&self) -> Pair {
-        Pair { cert: self.cert.clone(), key: self.key.serialize_pem() }
+        Pair {
+            cert: self.cert.clone(),
+            key: self.key.serialize_pem(),
+        }
     }
 
     /// Issues a certificate.
@@ -71,8 +77,14 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().context("make a key")?;
         let issuer = Issuer::from_params(&self.params, &self.key);
-        let cert = params.signed_by(&key, &issuer).with_context(|| format!("sign {}", subject.name))?.pem();
-        Ok(Pair { cert, key: key.serialize_pem() })
+        let cert = params
+            .signed_by(&key, &issuer)
+            .with_context(|| format!("sign {}", subject.name))?
+            .pem();
+        Ok(Pair {
+            cert,
+            key: key.serialize_pem(),
+        })
     }
 }
 
@@ -164,34 +176,71 @@ pub fn make(plan: &Plan, files: &Files, host_kubeconfig: &Path, port: u16) -> Re
     let front = Authority::new("front-proxy-ca")?;
     files.write_pair("ca", &ca.pair())?;
     files.write("front-proxy-ca.crt", &front.pair().cert)?;
-    let client = |name: &str, group: Option<&str>| ca.issue(&Subject { name, group, serves: Vec::new() });
-    files.write_pair("apiserver", &ca.issue(&Subject { name: "kube-apiserver", group: None, serves: api_names() })?)?;
-    files.write_pair("apiserver-kubelet", &client("kube-apiserver-kubelet-client", Some("system:masters"))?)?;
+    let client = |name: &str, group: Option<&str>| {
+        ca.issue(&Subject {
+            name,
+            group,
+            serves: Vec::new(),
+        })
+    };
+    files.write_pair(
+        "apiserver",
+        &ca.issue(&Subject {
+            name: "kube-apiserver",
+            group: None,
+            serves: api_names(),
+        })?,
+    )?;
+    files.write_pair(
+        "apiserver-kubelet",
+        &client("kube-apiserver-kubelet-client", Some("system:masters"))?,
+    )?;
     files.write_pair(
         "front-proxy",
-        &front.issue(&Subject { name: "front-proxy-client", group: None, serves: Vec::new() })?,
+        &front.issue(&Subject {
+            name: "front-proxy-client",
+            group: None,
+            serves: Vec::new(),
+        })?,
     )?;
     let accounts = KeyPair::generate().context("make the service account key")?;
     files.write("sa.key", &accounts.serialize_pem())?;
     files.write("sa.pub", &accounts.public_key_pem())?;
 
     let config = |pair: &Pair| kubeconfig(&api_url(), &ca.cert, pair);
-    files.write("scheduler.kubeconfig", &config(&client("system:kube-scheduler", None)?)?)?;
-    files.write("controller-manager.kubeconfig", &config(&client("system:kube-controller-manager", None)?)?)?;
+    files.write(
+        "scheduler.kubeconfig",
+        &config(&client("system:kube-scheduler", None)?)?,
+    )?;
+    files.write(
+        "controller-manager.kubeconfig",
+        &config(&client("system:kube-controller-manager", None)?)?,
+    )?;
     let admin = client("admin", Some("system:masters"))?;
     files.write("admin.kubeconfig", &config(&admin)?)?;
-    write_private(host_kubeconfig, &kubeconfig(&format!("https://127.0.0.1:{port}"), &ca.cert, &admin)?)?;
+    write_private(
+        host_kubeconfig,
+        &kubeconfig(&format!("https://127.0.0.1:{port}"), &ca.cert, &admin)?,
+    )?;
 
     let proxy = config(&client("system:kube-proxy", None)?)?;
     plan.node_plans()
         .map(|node: NodePlan| {
             let user = format!("system:node:{}", node.name);
-            let serves = vec![node.name.clone(), node.lan.v4.to_string(), node.lan.v6.to_string()];
+            let serves = vec![
+                node.name.clone(),
+                node.lan.v4.to_string(),
+                node.lan.v6.to_string(),
+            ];
             Ok(NodeCredentials {
                 authority: ca.cert.clone(),
                 kubelet: config(&client(&user, Some("system:nodes"))?)?,
                 proxy: proxy.clone(),
-                serving: ca.issue(&Subject { name: &user, group: Some("system:nodes"), serves })?,
+                serving: ca.issue(&Subject {
+                    name: &user,
+                    group: Some("system:nodes"),
+                    serves,
+                })?,
             })
         })
         .collect()
@@ -199,13 +248,23 @@ pub fn make(plan: &Plan, files: &Files, host_kubeconfig: &Path, port: u16) -> Re
 
 fn api_names() -> Vec<String> {
     let (v4, v6) = KUBERNETES_SERVICE;
-    let mut names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
+    let mut names: Vec<String> = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "localhost",
+    ]
+    .into_iter()
+    .map(str::to_owned)
+    .collect();
     names.push("kubernetes.default.svc.cluster.local".to_owned());
-    let addresses: [IpAddr; 5] =
-        [v4.into(), v6.into(), control().v4.into(), control().v6.into(), IpAddr::from([127, 0, 0, 1])];
+    let addresses: [IpAddr; 5] = [
+        v4.into(),
+        v6.into(),
+        control().v4.into(),
+        control().v6.into(),
+        IpAddr::from([127, 0, 0, 1]),
+    ];
     names.extend(addresses.map(|a| a.to_string()));
     names
 }
@@ -217,7 +276,11 @@ fn base64(bytes: &[u8]) -> String {
     for chunk in bytes.chunks(3) {
         let word = chunk.iter().fold(0u32, |w, b| (w << 8) | u32::from(*b)) << (8 * (3 - chunk.len()));
         for i in 0..4 {
-            let c = if i <= chunk.len() { ALPHABET[(word >> (18 - 6 * i)) as usize & 63] } else { b'=' };
+            let c = if i <= chunk.len() {
+                ALPHABET[(word >> (18 - 6 * i)) as usize & 63]
+            } else {
+                b'='
+            };
             out.push(char::from(c));
         }
     }
@@ -230,9 +293,14 @@ mod tests {
 
     #[test]
     fn base64_by_the_vectors_of_rfc_4648() {
-        for (plain, coded) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
-        {
+        for (plain, coded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
     }
@@ -240,13 +308,25 @@ mod tests {
     #[test]
     fn certificates_are_pem_and_a_kubeconfig_is_complete() {
         let ca = Authority::new("ca").unwrap();
-        let pair = ca.issue(&Subject { name: "admin", group: Some("system:masters"), serves: vec![] }).unwrap();
+        let pair = ca
+            .issue(&Subject {
+                name: "admin",
+                group: Some("system:masters"),
+                serves: vec![],
+            })
+            .unwrap();
         assert!(pair.cert.starts_with("-----BEGIN CERTIFICATE-----"));
         assert!(pair.key.starts_with("-----BEGIN PRIVATE KEY-----"));
         let config: serde_json::Value =
             serde_json::from_str(&kubeconfig("https://x:1", &ca.pair().cert, &pair).unwrap()).unwrap();
         assert_eq!(config["clusters"][0]["cluster"]["server"], "https://x:1");
         assert_eq!(config["current-context"], config["contexts"][0]["name"]);
-        assert!(config["users"][0]["user"]["client-key-data"].as_str().unwrap().len() > 100);
+        assert!(
+            config["users"][0]["user"]["client-key-data"]
+                .as_str()
+                .unwrap()
+                .len()
+                > 100
+        );
     }
 }

@@ -15,8 +15,10 @@ pub const LAN_PREFIX_V6: u8 = 64;
 /// Service ranges, IPv4 first: the cluster's primary family.
 pub const SERVICE_CIDRS: &str = "10.96.0.0/16,fd00:10:96::/112";
 /// First address of each service range: the `kubernetes` service.
-pub const KUBERNETES_SERVICE: (Ipv4Addr, Ipv6Addr) =
-    (Ipv4Addr::new(10, 96, 0, 1), Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 1));
+pub const KUBERNETES_SERVICE: (Ipv4Addr, Ipv6Addr) = (
+    Ipv4Addr::new(10, 96, 0, 1),
+    Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 1),
+);
 /// Ranges that the nodes' pod ranges are cut from.
 pub const POD_CIDRS: &str = "10.244.0.0/16,fd00:10:244::/48";
 /// TCP port of the API server.
@@ -46,7 +48,10 @@ impl Pair {
 pub fn lan_host(n: u8) -> Pair {
     // The digits are the same in both families, which makes captures easy to read: .11 is ::11.
     let v6 = u16::from_str_radix(&n.to_string(), 16).unwrap_or(u16::from(n));
-    Pair { v4: Ipv4Addr::new(192, 168, 124, n), v6: Ipv6Addr::new(0xfd00, 0x124, 0, 0, 0, 0, 0, v6) }
+    Pair {
+        v4: Ipv4Addr::new(192, 168, 124, n),
+        v6: Ipv6Addr::new(0xfd00, 0x124, 0, 0, 0, 0, 0, v6),
+    }
 }
 
 /// The LAN gateway, which also runs the image registry.
@@ -78,7 +83,11 @@ pub struct NodePlan {
 impl NodePlan {
     /// The node with this position (from 1 to [`MAX_NODES`]).
     pub fn new(index: u8) -> Self {
-        Self { name: format!("n{index}"), index, lan: lan_host(10 + index) }
+        Self {
+            name: format!("n{index}"),
+            index,
+            lan: lan_host(10 + index),
+        }
     }
 
     /// The node's pod ranges: IPv4 /24 and IPv6 /64.
@@ -104,7 +113,10 @@ impl Plan {
         if nodes == 0 || nodes > MAX_NODES {
             bail!("--nodes {nodes}: choose 1 to {MAX_NODES}");
         }
-        Ok(Self { name: name.to_owned(), nodes })
+        Ok(Self {
+            name: name.to_owned(),
+            nodes,
+        })
     }
 
     /// The nodes in order.
@@ -115,7 +127,11 @@ impl Plan {
     /// The node with this name.
     pub fn node(&self, name: &str) -> Result<NodePlan> {
         self.node_plans().find(|n| n.name == name).ok_or_else(|| {
-            anyhow::anyhow!("cluster {} has no node {name}; its nodes are n1 to n{}", self.name, self.nodes)
+            anyhow::anyhow!(
+                "cluster {} has no node {name}; its nodes are n1 to n{}",
+                self.name,
+                self.nodes
+            )
         })
     }
 
@@ -146,7 +162,11 @@ impl Plan {
 
     /// The TCP port on 127.0.0.1 that is tried first for the API proxy: 16443 for the default cluster, another by name.
     pub fn preferred_port(&self) -> u16 {
-        if self.name == "lab" { 16443 } else { 16500 + (crate::cache::fnv64(&[self.name.as_bytes()]) % 400) as u16 }
+        if self.name == "lab" {
+            16443
+        } else {
+            16500 + (crate::cache::fnv64(&[self.name.as_bytes()]) % 400) as u16
+        }
     }
 }
 
@@ -154,7 +174,9 @@ impl Plan {
 fn check_name(name: &str) -> Result<()> {
     let good = !name.is_empty()
         && name.len() <= 20
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && name.as_bytes()[0].is_ascii_lowercase();
     if !good {
         bail!("--name {name:?}: use 1 to 20 of a-z, 0-9 and '-', beginning with a letter");
@@ -175,7 +197,10 @@ mod tests {
         let mut all: BTreeSet<_> = plan.node_plans().map(|n| n.lan.v6).collect();
         all.extend([gateway().v6, control().v6, client().v6]);
         assert_eq!(all.len(), usize::from(MAX_NODES) + 3);
-        assert!(plan.node_plans().all(|n| n.lan.v4.octets()[3] < 100), ".100 is the client, .200 and up are for pools");
+        assert!(
+            plan.node_plans().all(|n| n.lan.v4.octets()[3] < 100),
+            ".100 is the client, .200 and up are for pools"
+        );
     }
 
     #[test]
@@ -183,7 +208,10 @@ mod tests {
         let n = NodePlan::new(12);
         assert_eq!(n.name, "n12");
         assert_eq!(n.lan.v4.to_string(), "192.168.124.22");
-        assert_eq!(n.pod_cidrs(), ["10.244.12.0/24".to_owned(), "fd00:10:244:c::/64".to_owned()]);
+        assert_eq!(
+            n.pod_cidrs(),
+            ["10.244.12.0/24".to_owned(), "fd00:10:244:c::/64".to_owned()]
+        );
         assert_eq!(n.lan.mac(), "02:4c:c0:a8:7c:16");
     }
 

@@ -34,20 +34,39 @@ const PACKAGES: [(&str, &str); 16] = [
 
 /// Checks everything that can be checked without installing anything.
 pub fn check() -> Result<()> {
-    check_host(std::env::consts::OS, std::env::consts::ARCH, nix::unistd::geteuid().is_root())?;
+    check_host(
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+        nix::unistd::geteuid().is_root(),
+    )?;
     crate::cgroup::Hierarchies::detect()?;
     let (_, built) = build::locate()?;
     if !built {
-        let version = Command::new("go").arg("version").env("GOTOOLCHAIN", "local").output();
-        check_go(version.ok().filter(|o| o.status.success()).map(|o| String::from_utf8_lossy(&o.stdout).into_owned()))?;
+        let version = Command::new("go")
+            .arg("version")
+            .env("GOTOOLCHAIN", "local")
+            .output();
+        check_go(
+            version
+                .ok()
+                .filter(|o| o.status.success())
+                .map(|o| String::from_utf8_lossy(&o.stdout).into_owned()),
+        )?;
     }
     // Compiling Kubernetes fills Go's caches with about 5 GiB; a running cluster needs about one.
     let cache_need = if built { GIB } else { 8 * GIB };
-    check_disk(&cache::dir()?, cache_need, "set METALLB_LAB_CACHE to a directory with more room")?;
+    check_disk(
+        &cache::dir()?,
+        cache_need,
+        "set METALLB_LAB_CACHE to a directory with more room",
+    )?;
     check_disk(Path::new("/var/lib"), 2 * GIB, "make room there")?;
     if !missing().is_empty() && !on_path("apt-get") {
         let names: Vec<_> = missing().into_iter().map(|(p, _)| p).collect();
-        bail!("these programs are missing and there is no apt-get to install them: {}", names.join(", "));
+        bail!(
+            "these programs are missing and there is no apt-get to install them: {}",
+            names.join(", ")
+        );
     }
     if on_path("ip") && on_path("unshare") {
         check_kernel_network()?;
@@ -70,9 +89,14 @@ fn check_host(os: &str, arch: &str, root: bool) -> Result<()> {
 
 fn check_go(version: Option<String>) -> Result<()> {
     let (major, minor, patch) = GO_MIN;
-    let need = format!("Go {major}.{minor}.{patch} or newer is needed to build Kubernetes {} (once)", build::KUBERNETES);
+    let need = format!(
+        "Go {major}.{minor}.{patch} or newer is needed to build Kubernetes {} (once)",
+        build::KUBERNETES
+    );
     let get = "install it from https://go.dev/dl and put its bin directory into PATH";
-    let Some(text) = version else { bail!("{need}, and there is no `go` in PATH; {get}") };
+    let Some(text) = version else {
+        bail!("{need}, and there is no `go` in PATH; {get}")
+    };
     match build::parse_go_version(&text) {
         Some(found) if found >= GO_MIN => Ok(()),
         _ => bail!("{need}; this is {}; {get}", text.trim()),
@@ -100,7 +124,10 @@ fn check_kernel_network() -> Result<()> {
     let trials = [
         ("bridges", "ip link add probe0 type bridge"),
         ("veth pairs", "ip link add probe1 type veth peer name probe2"),
-        ("IPv6", "test -e /proc/sys/net/ipv6/conf/all/forwarding && ip -6 addr add fd00::1/64 dev lo nodad"),
+        (
+            "IPv6",
+            "test -e /proc/sys/net/ipv6/conf/all/forwarding && ip -6 addr add fd00::1/64 dev lo nodad",
+        ),
     ];
     for (what, script) in trials {
         trial(&["--net"], what, script)?;
@@ -108,7 +135,7 @@ fn check_kernel_network() -> Result<()> {
     Ok(())
 }
 
-/// Tries what needs installed programs: nf_tables with NAT and connection tracking, and overlayfs where nodes keep their disks.
+/// Tries what needs installed programs: `nf_tables` with NAT and connection tracking, and overlayfs where nodes keep their disks.
 pub fn check_after_install() -> Result<()> {
     check_kernel_network()?;
     trial(
@@ -143,11 +170,16 @@ fn on_path(program: &str) -> bool {
     }
     let path = std::env::var("PATH").unwrap_or_default();
     // Debian keeps some of them out of an ordinary user's PATH.
-    path.split(':').chain(["/usr/sbin", "/sbin"]).any(|dir| Path::new(dir).join(program).exists())
+    path.split(':')
+        .chain(["/usr/sbin", "/sbin"])
+        .any(|dir| Path::new(dir).join(program).exists())
 }
 
 fn missing() -> Vec<(&'static str, &'static str)> {
-    PACKAGES.into_iter().filter(|(_, probe)| !on_path(probe)).collect()
+    PACKAGES
+        .into_iter()
+        .filter(|(_, probe)| !on_path(probe))
+        .collect()
 }
 
 /// Installs the Debian packages that are missing, and says so.
@@ -159,15 +191,22 @@ pub fn install_missing(progress: &Progress) -> Result<()> {
     let what = format!("installing Debian packages: {}", names.join(" "));
     let apt = |args: &[&str]| {
         let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-y"]).args(args);
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["-q", "-y"])
+            .args(args);
         sh::run(&mut command)
     };
-    progress.long(&what, || "apt-get works".to_owned(), || {
-        let _quiet = NoServices::new()?;
-        apt(&["update"])?;
-        apt(&[&["install", "--no-install-recommends"], names.as_slice()].concat())?;
-        Ok(())
-    })
+    progress.long(
+        &what,
+        || "apt-get works".to_owned(),
+        || {
+            let _quiet = NoServices::new()?;
+            apt(&["update"])?;
+            apt(&[&["install", "--no-install-recommends"], names.as_slice()].concat())?;
+            Ok(())
+        },
+    )
 }
 
 /// While this exists, Debian's package scripts start no service: docker-registry would run one on the host.
@@ -176,7 +215,8 @@ struct NoServices {
 }
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
-const POLICY_TEXT: &str = "#!/bin/sh\n# metallb-lab installs packages; their services stay stopped\nexit 101\n";
+const POLICY_TEXT: &str =
+    "#!/bin/sh\n# metallb-lab installs packages; their services stay stopped\nexit 101\n";
 
 impl NoServices {
     fn new() -> Result<Self> {

@@ -79,7 +79,11 @@ impl ProcRecord {
 
     /// Kills it with SIGKILL if it still runs.
     pub fn kill(&self) -> Result<()> {
-        if self.is_alive() { signal(self.pid, Signal::SIGKILL) } else { Ok(()) }
+        if self.is_alive() {
+            signal(self.pid, Signal::SIGKILL)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -98,8 +102,10 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat { state, start_time })
 }
 
+const SPEC_SUFFIX: &str = ".spec.json";
+
 fn spec_path(state: &State, id: &str) -> PathBuf {
-    state.dir().join("proc").join(format!("{id}.spec.json"))
+    state.dir().join("proc").join(format!("{id}{SPEC_SUFFIX}"))
 }
 
 fn record_path(state: &State, id: &str) -> PathBuf {
@@ -139,7 +145,9 @@ pub fn start_again(state: &State, id: &str) -> Result<ProcRecord> {
         .read_to_string(&mut said)
         .with_context(|| format!("listen to the start of {id}"))?;
     if !said.is_empty() {
-        let status = child.wait().with_context(|| format!("wait for the failed start of {id}"))?;
+        let status = child
+            .wait()
+            .with_context(|| format!("wait for the failed start of {id}"))?;
         bail!("{id} did not start ({status}): {}", said.trim());
     }
     lookup(state, id)?.with_context(|| format!("{id} left no process record"))
@@ -156,10 +164,20 @@ pub fn spec(state: &State, id: &str) -> Result<Spec> {
 pub fn lookup(state: &State, id: &str) -> Result<Option<ProcRecord>> {
     let path = record_path(state, id);
     match fs::read(&path) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?)),
+        Ok(bytes) => Ok(Some(
+            serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?,
+        )),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("read {}", path.display())),
     }
+}
+
+/// When a process was last started, by the clock of its record.
+pub fn started_at(state: &State, id: &str) -> Result<std::time::SystemTime> {
+    let path = record_path(state, id);
+    fs::metadata(&path)
+        .and_then(|m| m.modified())
+        .with_context(|| format!("look at {}", path.display()))
 }
 
 /// All processes on record with their names.
@@ -172,10 +190,12 @@ pub fn all(state: &State) -> Result<Vec<(String, ProcRecord)>> {
         Err(e) => return Err(e).with_context(|| format!("list {}", dir.display())),
     };
     for entry in entries {
-        let name = entry.with_context(|| format!("list {}", dir.display()))?.file_name();
+        let name = entry
+            .with_context(|| format!("list {}", dir.display()))?
+            .file_name();
         let name = name.to_string_lossy();
         if let Some(id) = name.strip_suffix(".json")
-            && !id.ends_with(".spec")
+            && !name.ends_with(SPEC_SUFFIX)
             && let Some(record) = lookup(state, id)?
         {
             records.push((id.to_owned(), record));
@@ -187,7 +207,9 @@ pub fn all(state: &State) -> Result<Vec<(String, ProcRecord)>> {
 
 /// The last lines of a process's log, for messages.
 pub fn log_tail(log: &Path, lines: usize) -> String {
-    let text = fs::read(log).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+    let text = fs::read(log)
+        .map(|b| String::from_utf8_lossy(&b).into_owned())
+        .unwrap_or_default();
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }
@@ -199,7 +221,10 @@ pub fn become_program(spec: &Path, record: &Path) -> Result<std::convert::Infall
     let own = fs::read_to_string("/proc/self/stat").context("read /proc/self/stat")?;
     let stat = parse_stat(&own).context("understand /proc/self/stat")?;
     let pid = std::process::id();
-    let me = ProcRecord { pid: i32::try_from(pid)?, start_time: stat.start_time };
+    let me = ProcRecord {
+        pid: i32::try_from(pid)?,
+        start_time: stat.start_time,
+    };
     write_atomic(record, &serde_json::to_vec(&me)?)?;
     Hierarchies::detect()?.join(&spec.cgroup, pid)?;
     nix::unistd::setsid().context("start a session")?;
@@ -214,7 +239,10 @@ pub fn become_program(spec: &Path, record: &Path) -> Result<std::convert::Infall
         .args(&spec.args)
         // The caller's environment (proxies, locale, secrets) is no business of the cluster.
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .env("HOME", "/root")
         .envs(spec.env.iter().map(|(k, v)| (k, v)))
         .current_dir("/")
@@ -253,7 +281,13 @@ mod tests {
     #[test]
     fn stat_with_a_hostile_command_name() {
         let text = "42 (a) Z (b c) S 1 42 42 0 -1 4194560 1 0 0 0 5 6 0 0 20 0 1 0 987654 1000 2 18446744073709551615";
-        assert_eq!(parse_stat(text), Some(Stat { state: 'S', start_time: 987_654 }));
+        assert_eq!(
+            parse_stat(text),
+            Some(Stat {
+                state: 'S',
+                start_time: 987_654
+            })
+        );
         assert_eq!(parse_stat("42 (cut off) S 1 2"), None);
         assert_eq!(parse_stat(""), None);
     }
@@ -264,6 +298,12 @@ mod tests {
         let start_time = parse_stat(&text).unwrap().start_time;
         let pid = i32::try_from(std::process::id()).unwrap();
         assert!(ProcRecord { pid, start_time }.is_alive());
-        assert!(!ProcRecord { pid, start_time: start_time + 1 }.is_alive());
+        assert!(
+            !ProcRecord {
+                pid,
+                start_time: start_time + 1
+            }
+            .is_alive()
+        );
     }
 }

@@ -20,7 +20,9 @@ impl Default for Progress {
 impl Progress {
     /// Starts the clock.
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 
     /// Time since the start.

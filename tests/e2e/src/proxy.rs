@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -30,10 +31,16 @@ pub fn start(state: &State, record: &ClusterRecord) -> Result<()> {
     let spec = Spec {
         id: ID.to_owned(),
         program: SELF_EXE.into(),
-        args: ["internal", "proxy", &listen, &plan.netns(crate::control_plane::PART), &target]
-            .into_iter()
-            .map(str::to_owned)
-            .collect(),
+        args: [
+            "internal",
+            "proxy",
+            &listen,
+            &plan.netns(crate::control_plane::PART),
+            &target,
+        ]
+        .into_iter()
+        .map(str::to_owned)
+        .collect(),
         env: Vec::new(),
         room: Room::Host,
         cgroup: format!("{}/host", plan.cgroup()),
@@ -44,36 +51,62 @@ pub fn start(state: &State, record: &ClusterRecord) -> Result<()> {
 
 /// The proxy itself; runs until it is killed.
 pub fn serve(listen: SocketAddr, netns_name: &str, target: SocketAddr) -> Result<()> {
-    // Bound before the move: a socket stays in the namespace it was made in.
-    let listener = TcpListener::bind(listen).with_context(|| format!("listen on {listen}"))?;
-    netns::enter(netns_name)?;
     loop {
-        let (client, _) = match listener.accept() {
-            Ok(accepted) => accepted,
+        let listener = TcpListener::bind(listen).with_context(|| format!("listen on {listen}"))?;
+        accept_while_reachable(&listener, netns_name, target);
+        // Nobody listens while the API server is away, so clients are refused as by a server that is down; an accepted and
+        // closed connection would make them try again for many seconds.
+        drop(listener);
+        while connect(netns_name, target).is_err() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// Accepts connections until the target cannot be reached.
+fn accept_while_reachable(listener: &TcpListener, netns_name: &str, target: SocketAddr) {
+    loop {
+        let client = match listener.accept() {
+            Ok((client, _)) => client,
             Err(error) => {
                 // Out of descriptors or a connection that is gone again: the next one may do better.
                 eprintln!("accept: {error}");
-                std::thread::sleep(std::time::Duration::from_millis(100));
+                std::thread::sleep(Duration::from_millis(100));
                 continue;
             }
         };
+        let server = match connect(netns_name, target) {
+            Ok(server) => server,
+            Err(error) => {
+                eprintln!("{error:#}");
+                return;
+            }
+        };
         std::thread::spawn(move || {
-            // A client sees a closed connection, which is what a stopped API server looks like.
-            if let Err(error) = relay(client, target) {
+            if let Err(error) = relay(&client, &server) {
                 eprintln!("connection to {target}: {error}");
             }
         });
     }
 }
 
-fn relay(client: TcpStream, target: SocketAddr) -> io::Result<()> {
-    let server = TcpStream::connect(target)?;
+/// Connects from inside the lab; the calling thread stays where it is.
+fn connect(netns_name: &str, target: SocketAddr) -> Result<TcpStream> {
+    netns::within(netns_name, || {
+        TcpStream::connect_timeout(&target, Duration::from_secs(2))
+            .with_context(|| format!("connect to {target}"))
+    })
+}
+
+fn relay(client: &TcpStream, server: &TcpStream) -> io::Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (mut from, mut to) = (client.try_clone()?, server.try_clone()?);
     let upward = std::thread::spawn(move || pump(&mut from, &mut to));
-    let downward = pump(&mut &server, &mut &client);
-    let upward = upward.join().map_err(|_| io::Error::other("relay thread panicked"))?;
+    let downward = pump(&mut &*server, &mut &*client);
+    let upward = upward
+        .join()
+        .map_err(|_| io::Error::other("relay thread panicked"))?;
     downward.and(upward)
 }
 
@@ -88,7 +121,12 @@ fn pump(from: &mut (impl io::Read + AsStream), to: &mut (impl io::Write + AsStre
     }
     match copied {
         // Resets are how many clients end a connection.
-        Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+            ) =>
+        {
             to.stream().shutdown(Shutdown::Both).or(Ok(()))
         }
         other => other.map(drop),

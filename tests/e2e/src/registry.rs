@@ -36,7 +36,9 @@ pub fn start(state: &State, record: &ClusterRecord) -> Result<()> {
         program: "/usr/bin/docker-registry".into(),
         args: vec!["serve".into(), config.display().to_string()],
         env: Vec::new(),
-        room: Room::Netns { name: plan.netns(PART) },
+        room: Room::Netns {
+            name: plan.netns(PART),
+        },
         cgroup: format!("{}/{PART}", plan.cgroup()),
         log: plan.log_dir().join("registry.log"),
     };
@@ -46,10 +48,18 @@ pub fn start(state: &State, record: &ClusterRecord) -> Result<()> {
 /// Waits until it answers.
 pub fn wait_ready(plan: &Plan) -> Result<()> {
     let url = format!("http://{}:{REGISTRY_PORT}/v2/", gateway().v4);
-    wait_every("the image registry", Duration::from_millis(50), Duration::from_secs(20), || {
-        let mut command = netns::command(&plan.netns(PART), "curl");
-        Ok(sh::succeeds(command.args(["--silent", "--fail", "--noproxy", "*", "--max-time", "1", &url])).then_some(()))
-    })
+    wait_every(
+        "the image registry",
+        Duration::from_millis(50),
+        Duration::from_secs(20),
+        || {
+            let mut command = netns::command(&plan.netns(PART), "curl");
+            Ok(
+                sh::succeeds(command.args(["--silent", "--fail", "--noproxy", "*", "--max-time", "1", &url]))
+                    .then_some(()),
+            )
+        },
+    )
     .with_context(|| format!("see {}", plan.log_dir().join("registry.log").display()))
 }
 
@@ -59,10 +69,23 @@ pub fn push(plan: &Plan, archive: &Path, image: &str) -> Result<()> {
     let source = format!("{}:{}", transport(archive)?, archive.display());
     let target = format!("docker://{}:{REGISTRY_PORT}/{path}", gateway().v4);
     let mut command = netns::command(&plan.netns(PART), "skopeo");
-    for variable in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
+    for variable in [
+        "http_proxy",
+        "https_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "all_proxy",
+    ] {
         command.env_remove(variable);
     }
-    let args = ["--insecure-policy", "copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"];
+    let args = [
+        "--insecure-policy",
+        "copy",
+        "--quiet",
+        "--preserve-digests",
+        "--dest-tls-verify=false",
+    ];
     sh::run(command.args(args).args([&source, &target]))
         .with_context(|| format!("push {} as {image}", archive.display()))
         .map(drop)
@@ -84,7 +107,10 @@ fn transport(archive: &Path) -> Result<&'static str> {
 fn registry_path(image: &str) -> Result<&str> {
     let host = image.split('/').next().unwrap_or_default();
     if !MIRRORED.contains(&host) || !image.contains('/') {
-        bail!("image {image:?}: write the full name, beginning with one of {}", MIRRORED.join(", "));
+        bail!(
+            "image {image:?}: write the full name, beginning with one of {}",
+            MIRRORED.join(", ")
+        );
     }
     let last = image.rsplit('/').next().unwrap_or_default();
     if !last.contains(':') || image.contains('@') {
@@ -100,7 +126,13 @@ mod tests {
     #[test]
     fn images_are_named_in_full() {
         assert!(registry_path("quay.io/metallb-rs/speaker:v0.1.0").is_ok());
-        for bad in ["speaker:v1", "quay.io/a/b", "example.org/a/b:v1", "quay.io/a/b@sha256:00", "quay.io"] {
+        for bad in [
+            "speaker:v1",
+            "quay.io/a/b",
+            "example.org/a/b:v1",
+            "quay.io/a/b@sha256:00",
+            "quay.io",
+        ] {
             assert!(registry_path(bad).is_err(), "{bad}");
         }
     }

@@ -14,7 +14,10 @@ pub fn run(command: &mut Command) -> Result<String> {
 
 /// Runs to the end and returns output and exit status, whatever the status.
 pub fn output(command: &mut Command) -> Result<Output> {
-    command.stdin(Stdio::null()).output().with_context(|| format!("start {}", show(command)))
+    command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("start {}", show(command)))
 }
 
 /// As [`run`] with text for standard input.
@@ -29,8 +32,12 @@ pub fn run_with_input(command: &mut Command, input: &str) -> Result<String> {
     let text = input.to_owned();
     // A thread of its own: a child that writes before it has read everything would block both sides.
     let feeder = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
-    let output = child.wait_with_output().with_context(|| format!("wait for {}", show(command)))?;
-    let fed = feeder.join().map_err(|_| anyhow::anyhow!("the thread that feeds standard input panicked"))?;
+    let output = child
+        .wait_with_output()
+        .with_context(|| format!("wait for {}", show(command)))?;
+    let fed = feeder
+        .join()
+        .map_err(|_| anyhow::anyhow!("the thread that feeds standard input panicked"))?;
     check(command, &output)?;
     fed.with_context(|| format!("write to {}", show(command)))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -50,7 +57,11 @@ fn check(command: &Command, output: &Output) -> Result<()> {
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let stdout = String::from_utf8_lossy(&output.stdout);
-        let said = if stderr.trim().is_empty() { stdout.trim() } else { stderr.trim() };
+        let said = if stderr.trim().is_empty() {
+            stdout.trim()
+        } else {
+            stderr.trim()
+        };
         bail!("{} failed ({}): {said}", show(command), output.status);
     }
     Ok(())
@@ -72,8 +83,13 @@ mod tests {
 
     #[test]
     fn a_failure_shows_command_and_message() {
-        let error = run(Command::new("sh").args(["-c", "echo no such luck >&2; exit 3"])).unwrap_err().to_string();
-        assert!(error.contains("sh -c") && error.contains("no such luck") && error.contains('3'), "{error}");
+        let error = run(Command::new("sh").args(["-c", "echo no such luck >&2; exit 3"]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("sh -c") && error.contains("no such luck") && error.contains('3'),
+            "{error}"
+        );
     }
 
     #[test]

@@ -87,7 +87,8 @@ impl State {
 
     /// Makes the directory, readable for root only: it holds the administrator's key.
     pub fn create(&self) -> Result<()> {
-        fs::create_dir_all(self.dir.join("proc")).with_context(|| format!("create {}", self.dir.display()))?;
+        fs::create_dir_all(self.dir.join("proc"))
+            .with_context(|| format!("create {}", self.dir.display()))?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         fs::set_permissions(&self.dir, mode).with_context(|| format!("protect {}", self.dir.display()))
     }
@@ -101,9 +102,9 @@ impl State {
     pub fn load(&self) -> Result<Option<ClusterRecord>> {
         let path = self.dir.join("cluster.json");
         match fs::read(&path) {
-            Ok(bytes) => {
-                Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?))
-            }
+            Ok(bytes) => Ok(Some(
+                serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?,
+            )),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).with_context(|| format!("read {}", path.display())),
         }
@@ -111,7 +112,10 @@ impl State {
 
     /// Replaces `cluster.json` in one step.
     pub fn save(&self, record: &ClusterRecord) -> Result<()> {
-        write_atomic(&self.dir.join("cluster.json"), &serde_json::to_vec_pretty(record)?)
+        write_atomic(
+            &self.dir.join("cluster.json"),
+            &serde_json::to_vec_pretty(record)?,
+        )
     }
 
     /// Records something that is about to be made.
@@ -195,8 +199,12 @@ mod tests {
     #[test]
     fn records_survive_a_torn_last_line_and_come_once() {
         let state = scratch("torn");
-        let a = Made::Netns { name: "mlb-x-n1".into() };
-        let b = Made::Dir { path: "/var/lib/metallb-lab/x".into() };
+        let a = Made::Netns {
+            name: "mlb-x-n1".into(),
+        };
+        let b = Made::Dir {
+            path: "/var/lib/metallb-lab/x".into(),
+        };
         let c = Made::Cgroup { path: "mlb-x".into() };
         for made in [&a, &b, &a, &c] {
             state.about_to_make(made).unwrap();
@@ -217,7 +225,10 @@ mod tests {
             plan: Plan::new("x", 3).unwrap(),
             phase: Phase::Starting,
             port: 0,
-            tools: Tools { kubernetes: "/k".into(), containerd: "/c".into() },
+            tools: Tools {
+                kubernetes: "/k".into(),
+                containerd: "/c".into(),
+            },
             powered_off: vec!["n2".into()],
         };
         state.save(&record).unwrap();

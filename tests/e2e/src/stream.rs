@@ -63,11 +63,21 @@ impl fmt::Display for StreamReport {
 /// The longest gap, and all that last at least `threshold`. `answers` are the arrival times in order, since the start of
 /// the stream; `end` is when the last message was sent.
 pub fn gaps(answers: &[Duration], end: Duration, threshold: Duration) -> (Gap, Vec<Gap>) {
-    let mut longest = Gap { from: Duration::ZERO, length: Duration::ZERO };
+    let mut longest = Gap {
+        from: Duration::ZERO,
+        length: Duration::ZERO,
+    };
     let mut all = Vec::new();
     let mut last = Duration::ZERO;
-    for at in answers.iter().copied().chain([end.max(answers.last().copied().unwrap_or_default())]) {
-        let gap = Gap { from: last, length: at.saturating_sub(last) };
+    for at in answers
+        .iter()
+        .copied()
+        .chain([end.max(answers.last().copied().unwrap_or_default())])
+    {
+        let gap = Gap {
+            from: last,
+            length: at.saturating_sub(last),
+        };
         if gap.length > longest.length {
             longest = gap;
         }
@@ -89,7 +99,10 @@ mod tests {
 
     #[test]
     fn gaps_at_both_ends_and_in_the_middle() {
-        let gap = |from, length| Gap { from: ms(from), length: ms(length) };
+        let gap = |from, length| Gap {
+            from: ms(from),
+            length: ms(length),
+        };
         // (answers, end, longest, all of 20 ms and more)
         let cases: [(&[u64], u64, Gap, Vec<Gap>); 5] = [
             (&[1, 6, 11], 10, gap(1, 5), vec![]),
@@ -110,7 +123,10 @@ mod tests {
             sent: 400,
             send_errors: 2,
             answered: 390,
-            longest: Gap { from: ms(1500), length: ms(60) },
+            longest: Gap {
+                from: ms(1500),
+                length: ms(60),
+            },
             gaps: vec![],
             started_unix_ms: 1_000_000,
             broken: None,

@@ -6,11 +6,7 @@ use anyhow::{Result, bail};
 
 /// Asks `probe` every 100 ms until it returns a value; an error of the probe counts as "not yet" and is shown if the
 /// deadline passes. At least one probe is made.
-pub fn wait_for<T>(
-    desc: &str,
-    deadline: Duration,
-    probe: impl FnMut() -> Result<Option<T>>,
-) -> Result<T> {
+pub fn wait_for<T>(desc: &str, deadline: Duration, probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     wait_every(desc, Duration::from_millis(100), deadline, probe)
 }
 
@@ -56,7 +52,8 @@ mod tests {
     fn says_what_it_waited_for_and_the_last_error() {
         let none = wait_every::<()>("nothing", Duration::ZERO, Duration::ZERO, || Ok(None)).unwrap_err();
         assert!(format!("{none:#}").contains("nothing"));
-        let error = wait_every::<()>("a page", Duration::ZERO, Duration::ZERO, || bail!("refused")).unwrap_err();
+        let error =
+            wait_every::<()>("a page", Duration::ZERO, Duration::ZERO, || bail!("refused")).unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains("a page") && text.contains("refused"), "{text}");
     }

@@ -18,13 +18,25 @@ fn pool(name: &str, addresses: &str) -> String {
 }
 
 fn wait_invalid(cluster: &Cluster, pool: &str, reason: &str, words: &[&str]) -> Result<()> {
-    wait_for(&format!("pool {pool} to be Valid=False, {reason}, saying {words:?}"), SOON, || {
-        let object = cluster.kubectl_json(&["get", "ipaddresspool", "-n", NAMESPACE, pool])?;
-        let Some(valid) = condition(&object, "Valid") else { bail!("it has no condition Valid: {}", object["status"]) };
-        let message = valid["message"].as_str().unwrap_or_default();
-        let right = valid["status"] == "False" && valid["reason"] == reason && words.iter().all(|w| message.contains(w));
-        if right { Ok(Some(())) } else { bail!("it is {valid}") }
-    })
+    wait_for(
+        &format!("pool {pool} to be Valid=False, {reason}, saying {words:?}"),
+        SOON,
+        || {
+            let object = cluster.kubectl_json(&["get", "ipaddresspool", "-n", NAMESPACE, pool])?;
+            let Some(valid) = condition(&object, "Valid") else {
+                bail!("it has no condition Valid: {}", object["status"])
+            };
+            let message = valid["message"].as_str().unwrap_or_default();
+            let right = valid["status"] == "False"
+                && valid["reason"] == reason
+                && words.iter().all(|w| message.contains(w));
+            if right {
+                Ok(Some(()))
+            } else {
+                bail!("it is {valid}")
+            }
+        },
+    )
 }
 
 /// Two pools overlap: the first one works on, the second is named in its status and in an Event, and works once corrected.
@@ -35,22 +47,46 @@ pub fn overlap(cluster: &mut Cluster) -> Result<()> {
     cluster.apply(&pool("good", "192.168.124.180-192.168.124.184"))?;
     wait_for("the good pool to be valid", SOON, || {
         let object = cluster.kubectl_json(&["get", "ipaddresspool", "-n", NAMESPACE, "good"])?;
-        Ok(condition(&object, "Valid").filter(|c| c["status"] == "True").map(drop))
+        Ok(condition(&object, "Valid")
+            .filter(|c| c["status"] == "True")
+            .map(drop))
     })?;
     cluster.apply(&pool("bad", "192.168.124.184-192.168.124.188"))?;
     wait_invalid(cluster, "bad", "AddressOverlap", &["good", "192.168.124.184"])?;
-    wait_event(cluster, NAMESPACE, "bad", "AddressOverlap", &["good", "192.168.124.184"])?;
+    wait_event(
+        cluster,
+        NAMESPACE,
+        "bad",
+        "AddressOverlap",
+        &["good", "192.168.124.184"],
+    )?;
 
     let annotations = "metallb.io/address-pool: good";
-    Lb { namespace: ns, name: "served", app: "none", annotations, ..Lb::default() }.apply(cluster)?;
+    Lb {
+        namespace: ns,
+        name: "served",
+        app: "none",
+        annotations,
+        ..Lb::default()
+    }
+    .apply(cluster)?;
     wait_address(cluster, ns, "served").context("from the good pool")?;
     let annotations = "metallb.io/address-pool: bad";
-    Lb { namespace: ns, name: "waits", app: "none", annotations, ..Lb::default() }.apply(cluster)?;
+    Lb {
+        namespace: ns,
+        name: "waits",
+        app: "none",
+        annotations,
+        ..Lb::default()
+    }
+    .apply(cluster)?;
     wait_event(cluster, ns, "waits", "AllocationFailed", &["bad"])?;
     cluster.apply(&pool("bad", "192.168.124.185-192.168.124.188"))?;
     wait_address(cluster, ns, "waits").context("after the pool was corrected")?;
     remove_namespace(cluster, ns)?;
-    cluster.delete(&(pool("good", "192.0.2.1/32") + "\n---\n" + &pool("bad", "192.0.2.1/32"))).map(drop)
+    cluster
+        .delete(&(pool("good", "192.0.2.1/32") + "\n---\n" + &pool("bad", "192.0.2.1/32")))
+        .map(drop)
 }
 
 /// A pool stored before a rule got stricter: read, named and left out, while the good ones work. Its CRD is loosened for a
@@ -79,16 +115,29 @@ pub fn stricter_rule(cluster: &mut Cluster) -> Result<()> {
             "spec": {"addresses": ["192.168.124.170-192.168.124.160"], "autoAssign": "perhaps", "avoidBuggyIPs": 7},
         });
         // The API server takes a moment to serve the new schema.
-        wait_for("the loosened CRD to admit a pool that ours would not", SOON, || {
-            cluster.kubectl_with_input(&["apply", "--validate=false", "-f", "-"], &old.to_string()).map(Some)
-        })
+        wait_for(
+            "the loosened CRD to admit a pool that ours would not",
+            SOON,
+            || {
+                cluster
+                    .kubectl_with_input(&["apply", "--validate=false", "-f", "-"], &old.to_string())
+                    .map(Some)
+            },
+        )
     })();
     // Back to our own rules whatever happened.
     cluster.kubectl_with_input(&["replace", "-f", "-"], &strict)?;
     stored?;
     wait_event(cluster, NAMESPACE, "old", "InvalidSpec", &["spec."])?;
     let annotations = "metallb.io/address-pool: lan";
-    Lb { namespace: ns, name: "served", app: "none", annotations, ..Lb::default() }.apply(cluster)?;
+    Lb {
+        namespace: ns,
+        name: "served",
+        app: "none",
+        annotations,
+        ..Lb::default()
+    }
+    .apply(cluster)?;
     wait_address(cluster, ns, "served").context("from a good pool beside the bad one")?;
     wait_invalid(cluster, "old", "InvalidSpec", &["spec."])?;
     cluster.kubectl(&["delete", "ipaddresspool", "-n", NAMESPACE, "old"])?;
@@ -103,7 +152,9 @@ fn loosen(schema: &mut Value) {
 /// Wrong values are refused by the CRD with a sentence that names the field and what is allowed; nothing running changes.
 pub fn refused(cluster: &mut Cluster) -> Result<()> {
     let metallb = |spec: &str| {
-        format!("{{apiVersion: metallb.io/v1beta1, kind: MetalLB, metadata: {{name: metallb, namespace: {NAMESPACE}}}, spec: {{{spec}}}}}")
+        format!(
+            "{{apiVersion: metallb.io/v1beta1, kind: MetalLB, metadata: {{name: metallb, namespace: {NAMESPACE}}}, spec: {{{spec}}}}}"
+        )
     };
     let cases: [(String, &[&str]); 5] = [
         (metallb("logLevel: loud"), &["spec.logLevel", "info"]),
@@ -118,10 +169,16 @@ pub fn refused(cluster: &mut Cluster) -> Result<()> {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(!output.status.success(), "{yaml} was admitted");
         for word in words {
-            ensure!(said.contains(word), "{yaml} was refused without a word about {word}: {said}");
+            ensure!(
+                said.contains(word),
+                "{yaml} was refused without a word about {word}: {said}"
+            );
         }
     }
     let after = cluster.kubectl_json(&["get", "metallb", "-n", NAMESPACE, "metallb"])?;
-    ensure!(before["metadata"]["generation"] == after["metadata"]["generation"], "the resource has changed");
+    ensure!(
+        before["metadata"]["generation"] == after["metadata"]["generation"],
+        "the resource has changed"
+    );
     Ok(())
 }

@@ -1,11 +1,6 @@
 //! The demo: the main job, shown. On a lab cluster, or on the user's own.
 
-use std::{
-    net::IpAddr,
-    path::PathBuf,
-    process::Command,
-    time::Duration,
-};
+use std::{net::IpAddr, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 
@@ -23,7 +18,13 @@ pub fn on_lab(cluster: &Cluster, progress: &Progress) -> Result<()> {
     install::install(cluster, progress)?;
     progress.line("creating a web server and a LoadBalancer service");
     web_pods(cluster, "default", "whoami", 2)?;
-    Lb { namespace: "default", name: "whoami", app: "whoami", ..Lb::default() }.apply(cluster)?;
+    Lb {
+        namespace: "default",
+        name: "whoami",
+        app: "whoami",
+        ..Lb::default()
+    }
+    .apply(cluster)?;
     let address = wait_address(cluster, "default", "whoami")?;
     let page = wait_page(cluster, address, SOON)?;
     progress.line(&format!("the client on the LAN has fetched http://{address}/"));
@@ -41,7 +42,10 @@ pub fn on_lab(cluster: &Cluster, progress: &Progress) -> Result<()> {
     for binary in ["metallb-operator", "metallb-allocator", "metallb-speaker"] {
         for pid in pids_of(cluster, binary)? {
             let mebibytes = resident_bytes(pid)? as f64 / f64::from(1 << 20);
-            println!("{:<12} {pid:>6}  {mebibytes:.1} MiB", binary.trim_start_matches("metallb-"));
+            println!(
+                "{:<12} {pid:>6}  {mebibytes:.1} MiB",
+                binary.trim_start_matches("metallb-")
+            );
         }
     }
     println!(
@@ -65,12 +69,21 @@ pub fn on_own(kubeconfig: &str, pool: &str, progress: &Progress) -> Result<()> {
         !pool.is_empty(),
         "name a range of free addresses on the cluster's network: make demo KUBECONFIG={kubeconfig} POOL=192.0.2.240-192.0.2.250"
     );
-    let own = Own { kubeconfig: PathBuf::from(kubeconfig) };
+    let own = Own {
+        kubeconfig: PathBuf::from(kubeconfig),
+    };
     progress.line(&format!("using the cluster of {kubeconfig}; nothing is built"));
     let (repository, version) = install::image_names();
     let manifest = install::manifest_with(|name| Ok(format!("{repository}/{name}:{version}")))?;
     own.apply(&manifest)?;
-    let rollout = ["rollout", "status", "-n", NAMESPACE, "deployment/metallb-operator-controller-manager", "--timeout=180s"];
+    let rollout = [
+        "rollout",
+        "status",
+        "-n",
+        NAMESPACE,
+        "deployment/metallb-operator-controller-manager",
+        "--timeout=180s",
+    ];
     own.kubectl(&rollout).with_context(|| {
         format!("the operator does not start; can the cluster pull {repository}/operator:{version}? (IMAGE_REPO and VERSION name others)")
     })?;
@@ -81,7 +94,14 @@ pub fn on_own(kubeconfig: &str, pool: &str, progress: &Progress) -> Result<()> {
     own.apply(&format!(
         "{{apiVersion: metallb.io/v1beta1, kind: L2Advertisement, metadata: {{name: demo, namespace: {NAMESPACE}}}, spec: {{ipAddressPools: [demo]}}}}"
     ))?;
-    own.kubectl(&["wait", "-n", NAMESPACE, "metallb/metallb", "--for=condition=Available", "--timeout=180s"])?;
+    own.kubectl(&[
+        "wait",
+        "-n",
+        NAMESPACE,
+        "metallb/metallb",
+        "--for=condition=Available",
+        "--timeout=180s",
+    ])?;
     progress.line("MetalLB is Available");
     own.apply(&format!(
         "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: whoami, namespace: default}}, spec: {{replicas: 2, selector: {{matchLabels: {{app: whoami}}}}, \
@@ -92,23 +112,53 @@ pub fn on_own(kubeconfig: &str, pool: &str, progress: &Progress) -> Result<()> {
          spec: {type: LoadBalancer, selector: {app: whoami}, ports: [{port: 80}]}}",
     )?;
     let address: IpAddr = wait_for("the service to get an address", SOON, || {
-        let ip = own.kubectl(&["get", "service", "whoami", "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}"])?;
-        if ip.is_empty() { Ok(None) } else { ip.parse().map(Some).context(ip) }
+        let ip = own.kubectl(&[
+            "get",
+            "service",
+            "whoami",
+            "-o",
+            "jsonpath={.status.loadBalancer.ingress[0].ip}",
+        ])?;
+        if ip.is_empty() {
+            Ok(None)
+        } else {
+            ip.parse().map(Some).context(ip)
+        }
     })?;
     own.kubectl(&["rollout", "status", "deployment/whoami", "--timeout=180s"])?;
     let url = format!("http://{}/", std::net::SocketAddr::new(address, 80));
-    let page = wait_for(&format!("a page at {url} (this machine must be on the cluster's network)"), Duration::from_secs(30), || {
-        sh::run(Command::new("curl").args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "2", &url])).map(Some)
-    })?;
+    let page = wait_for(
+        &format!("a page at {url} (this machine must be on the cluster's network)"),
+        Duration::from_secs(30),
+        || {
+            sh::run(Command::new("curl").args([
+                "--silent",
+                "--show-error",
+                "--fail",
+                "--noproxy",
+                "*",
+                "--max-time",
+                "2",
+                &url,
+            ]))
+            .map(Some)
+        },
+    )?;
     for args in [
         ["get", "nodes", "-o", "wide"].as_slice(),
         &["get", "pods", "-n", NAMESPACE],
         &["get", "service", "whoami"],
     ] {
-        println!("\n$ kubectl {}\n{}", args.join(" "), own.kubectl(args)?.trim_end());
+        println!(
+            "\n$ kubectl {}\n{}",
+            args.join(" "),
+            own.kubectl(args)?.trim_end()
+        );
     }
     println!("\n$ curl {url}\n{}", page.trim_end());
-    println!("\nRemove it with:\n  kubectl delete service,deployment whoami\n  kubectl delete metallb -n {NAMESPACE} metallb\n  kubectl delete -f config/manifests/metallb-operator.yaml");
+    println!(
+        "\nRemove it with:\n  kubectl delete service,deployment whoami\n  kubectl delete metallb -n {NAMESPACE} metallb\n  kubectl delete -f config/manifests/metallb-operator.yaml"
+    );
     Ok(())
 }
 

@@ -25,7 +25,12 @@ pub fn root() -> PathBuf {
 
 /// Repository and tag of our images, from `IMAGE_REPO` and `VERSION` as the Makefile exports them.
 pub fn image_names() -> (String, String) {
-    let or = |name: &str, default: &str| std::env::var(name).ok().filter(|v| !v.is_empty()).unwrap_or(default.to_owned());
+    let or = |name: &str, default: &str| {
+        std::env::var(name)
+            .ok()
+            .filter(|v| !v.is_empty())
+            .unwrap_or(default.to_owned())
+    };
     (or("IMAGE_REPO", CHECKED_IN.0), or("VERSION", CHECKED_IN.1))
 }
 
@@ -37,7 +42,11 @@ pub fn install(cluster: &Cluster, progress: &Progress) -> Result<()> {
     let (repository, version) = image_names();
     let manifest = manifest_with(|name| {
         let archive = root().join(format!("target/images/{name}.oci.tar"));
-        ensure!(archive.exists(), "{} is not there: run `make images` first", archive.display());
+        ensure!(
+            archive.exists(),
+            "{} is not there: run `make images` first",
+            archive.display()
+        );
         let image = format!("{repository}/{name}:{version}");
         cluster.push(&archive, &image)?;
         // By digest as well: the tag stays the same between two builds, and nodes keep what they have pulled.
@@ -45,7 +54,14 @@ pub fn install(cluster: &Cluster, progress: &Progress) -> Result<()> {
     })?;
     progress.line("images are in the registry; applying config/manifests/metallb-operator.yaml");
     cluster.apply(&manifest)?;
-    let rollout = ["rollout", "status", "-n", NAMESPACE, "deployment/metallb-operator-controller-manager", "--timeout=90s"];
+    let rollout = [
+        "rollout",
+        "status",
+        "-n",
+        NAMESPACE,
+        "deployment/metallb-operator-controller-manager",
+        "--timeout=90s",
+    ];
     cluster.kubectl(&rollout).context("the operator does not start")?;
     apply_resource(cluster, progress)
 }
@@ -55,9 +71,15 @@ pub fn install(cluster: &Cluster, progress: &Progress) -> Result<()> {
 /// # Errors
 /// The manifest can't be read, or an error of `name`.
 pub fn manifest_with(name: impl Fn(&str) -> Result<String>) -> Result<String> {
-    IMAGES.iter().try_fold(read("config/manifests/metallb-operator.yaml")?, |manifest, image| {
-        Ok(manifest.replace(&format!("{}/{image}:{}", CHECKED_IN.0, CHECKED_IN.1), &name(image)?))
-    })
+    IMAGES.iter().try_fold(
+        read("config/manifests/metallb-operator.yaml")?,
+        |manifest, image| {
+            Ok(manifest.replace(
+                &format!("{}/{image}:{}", CHECKED_IN.0, CHECKED_IN.1),
+                &name(image)?,
+            ))
+        },
+    )
 }
 
 /// Applies the sample `MetalLB`, pool and advertisement and waits for Available.
@@ -83,7 +105,8 @@ pub fn wait_available(cluster: &Cluster, deadline: Duration) -> Result<()> {
         let metallb = cluster.kubectl_json(&["get", "metallb", "-n", NAMESPACE, "metallb"])?;
         let current = metallb["metadata"]["generation"].clone();
         let is = |kind: &str, status: &str| {
-            condition(&metallb, kind).is_some_and(|c| c["status"] == status && c["observedGeneration"] == current)
+            condition(&metallb, kind)
+                .is_some_and(|c| c["status"] == status && c["observedGeneration"] == current)
         };
         if is("Available", "True") && is("Progressing", "False") && is("Degraded", "False") {
             return Ok(Some(()));
@@ -94,15 +117,26 @@ pub fn wait_available(cluster: &Cluster, deadline: Duration) -> Result<()> {
 
 /// The condition of this type.
 pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
-    object["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == kind)
+    object["status"]["conditions"]
+        .as_array()?
+        .iter()
+        .find(|c| c["type"] == kind)
 }
 
 /// All conditions in one line, for a person.
 pub fn conditions_text(object: &Value) -> String {
-    let Some(all) = object["status"]["conditions"].as_array() else { return "none".to_owned() };
+    let Some(all) = object["status"]["conditions"].as_array() else {
+        return "none".to_owned();
+    };
     let one = |c: &Value| {
         let word = |key: &str| c[key].as_str().unwrap_or_default().to_owned();
-        format!("{}={} {} ({})", word("type"), word("status"), word("reason"), word("message"))
+        format!(
+            "{}={} {} ({})",
+            word("type"),
+            word("status"),
+            word("reason"),
+            word("message")
+        )
     };
     all.iter().map(one).collect::<Vec<_>>().join("; ")
 }
@@ -120,5 +154,8 @@ pub fn read(path: &str) -> Result<String> {
 fn digest(archive: &Path) -> Result<String> {
     let index = sh::run(Command::new("tar").arg("-xOf").arg(archive).arg("index.json"))?;
     let index: Value = serde_json::from_str(&index).context("index.json of the image archive")?;
-    index["manifests"][0]["digest"].as_str().map(str::to_owned).context("the image archive names no manifest")
+    index["manifests"][0]["digest"]
+        .as_str()
+        .map(str::to_owned)
+        .context("the image archive names no manifest")
 }

@@ -39,15 +39,31 @@ pub const ALL: &[Scenario] = &[
         about: "a deleted service frees its address, created again it answers",
         run: services::recreate,
     },
-    Scenario { name: "explicit", about: "addresses asked for in every way", run: services::explicit },
+    Scenario {
+        name: "explicit",
+        about: "addresses asked for in every way",
+        run: services::explicit,
+    },
     Scenario {
         name: "exhausted",
         about: "an empty pool: pending with an event, served once an address is free",
         run: services::exhausted,
     },
-    Scenario { name: "local-policy", about: "the owner follows the pod", run: services::local_policy },
-    Scenario { name: "exclude-label", about: "the label moves addresses away and back", run: services::exclude_label },
-    Scenario { name: "refused", about: "wrong values are refused with a sentence", run: configuration::refused },
+    Scenario {
+        name: "local-policy",
+        about: "the owner follows the pod",
+        run: services::local_policy,
+    },
+    Scenario {
+        name: "exclude-label",
+        about: "the label moves addresses away and back",
+        run: services::exclude_label,
+    },
+    Scenario {
+        name: "refused",
+        about: "wrong values are refused with a sentence",
+        run: configuration::refused,
+    },
     Scenario {
         name: "overlap",
         about: "of two overlapping pools the first works, the second is named",
@@ -58,8 +74,16 @@ pub const ALL: &[Scenario] = &[
         about: "a pool stored before a rule got stricter is named, the others work",
         run: configuration::stricter_rule,
     },
-    Scenario { name: "drift", about: "what is deleted or edited by hand is put right", run: restarts::drift },
-    Scenario { name: "rollout-restart", about: "rolling restarts change no address", run: restarts::rollout_restart },
+    Scenario {
+        name: "drift",
+        about: "what is deleted or edited by hand is put right",
+        run: restarts::drift,
+    },
+    Scenario {
+        name: "rollout-restart",
+        about: "rolling restarts change no address",
+        run: restarts::rollout_restart,
+    },
     Scenario {
         name: "kill-components",
         about: "kill -9 of each component and of all together changes no address",
@@ -70,7 +94,11 @@ pub const ALL: &[Scenario] = &[
         about: "the API server away for a minute, traffic flows on",
         run: outages::api_loss,
     },
-    Scenario { name: "link-cut", about: "the owner's cable is cut, another takes over", run: outages::link_cut },
+    Scenario {
+        name: "link-cut",
+        about: "the owner's cable is cut, another takes over",
+        run: outages::link_cut,
+    },
     Scenario {
         name: "restart-node",
         about: "power cut of the owner and its return change no address",
@@ -87,7 +115,10 @@ pub fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
         let known: Vec<_> = ALL.iter().map(|s| s.name).collect();
         bail!("there is no scenario {unknown}; there are: {}", known.join(", "));
     }
-    Ok(ALL.iter().filter(|s| names.is_empty() || names.iter().any(|name| name == s.name)).collect())
+    Ok(ALL
+        .iter()
+        .filter(|s| names.is_empty() || names.iter().any(|name| name == s.name))
+        .collect())
 }
 
 /// Installs the product and runs the scenarios one after the other, all of them even if some fail.
@@ -112,10 +143,23 @@ pub fn run_all(cluster: &mut Cluster, scenarios: &[&Scenario], progress: &Progre
                 "FAILED"
             }
         };
-        rows.push(format!("{:<18} {verdict:<7} {:>7.1} s", scenario.name, start.elapsed().as_secs_f64()));
+        rows.push(format!(
+            "{:<18} {verdict:<7} {:>7.1} s",
+            scenario.name,
+            start.elapsed().as_secs_f64()
+        ));
     }
-    println!("\n{}\n\n{} passed, {} failed", rows.join("\n"), rows.len() - failed.len(), failed.len());
-    if failed.is_empty() { Ok(()) } else { bail!("scenarios failed: {}", failed.join(", ")) }
+    println!(
+        "\n{}\n\n{} passed, {} failed",
+        rows.join("\n"),
+        rows.len() - failed.len(),
+        failed.len()
+    );
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        bail!("scenarios failed: {}", failed.join(", "))
+    }
 }
 
 /// Where a scenario's evidence goes.
@@ -162,6 +206,12 @@ mod tests {
         };
         assert_eq!(named(&["restart-node", "main-job"]), ["main-job", "restart-node"]);
         assert_eq!(named(&[]).len(), ALL.len());
-        assert!(choose(&["nothing".to_owned()]).err().unwrap().to_string().contains("main-job"));
+        assert!(
+            choose(&["nothing".to_owned()])
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("main-job")
+        );
     }
 }

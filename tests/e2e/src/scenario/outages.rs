@@ -17,7 +17,14 @@ const UDP: &str = "name: echo, protocol: UDP, port: 9000";
 fn echo_service(cluster: &Cluster, namespace: &str) -> Result<SocketAddr> {
     fresh_namespace(cluster, namespace)?;
     echo_pods(cluster, namespace)?;
-    Lb { namespace, name: "echo", app: "echo", port: UDP, ..Lb::default() }.apply(cluster)?;
+    Lb {
+        namespace,
+        name: "echo",
+        app: "echo",
+        port: UDP,
+        ..Lb::default()
+    }
+    .apply(cluster)?;
     let address = wait_address(cluster, namespace, "echo")?;
     let target = SocketAddr::new(address, 9000);
     wait_for(&format!("an echo from {target}"), SOON, || {
@@ -45,9 +52,21 @@ pub fn api_loss(cluster: &mut Cluster) -> Result<()> {
     record("api_loss", &report)?;
     println!("API server away for 60 s: {report}");
     ensure!(during? == owner, "the owner changed during the outage");
-    ensure!(report.lost() == 0, "{} of {} messages were lost while the API server was away", report.lost(), report.sent);
+    ensure!(
+        report.lost() == 0,
+        "{} of {} messages were lost while the API server was away",
+        report.lost(),
+        report.sent
+    );
     // And it was noticed that it is back.
-    Lb { namespace: ns, name: "after", app: "echo", port: UDP, ..Lb::default() }.apply(cluster)?;
+    Lb {
+        namespace: ns,
+        name: "after",
+        app: "echo",
+        port: UDP,
+        ..Lb::default()
+    }
+    .apply(cluster)?;
     wait_address(cluster, ns, "after").context("after the API server came back")?;
     cluster.wait_nodes_ready(Duration::from_secs(60))?;
     remove_namespace(cluster, ns)
@@ -63,10 +82,14 @@ pub fn link_cut(cluster: &mut Cluster) -> Result<()> {
     // A moment of steady traffic, so that the gap has a beginning.
     std::thread::sleep(Duration::from_millis(500));
     cluster.link(&owner, false)?;
-    let moved = wait_for(&format!("another node than {owner} to answer for {}", target.ip()), SOON, || {
-        let now = cluster.announcing_node(target.ip())?;
-        Ok((now != owner).then_some(now))
-    });
+    let moved = wait_for(
+        &format!("another node than {owner} to answer for {}", target.ip()),
+        SOON,
+        || {
+            let now = cluster.announcing_node(target.ip())?;
+            Ok((now != owner).then_some(now))
+        },
+    );
     std::thread::sleep(Duration::from_millis(500));
     let report = stream.stop();
     cluster.link(&owner, true)?;

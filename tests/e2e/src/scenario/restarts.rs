@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::{
     install::{NAMESPACE, wait_available},
     workload::{
-        Lb, SOON, fresh_namespace, kill_9, pids_of, remove_namespace, wait_address, wait_one_owner, wait_page, wait_product_ready,
-        web_pods,
+        Lb, SOON, fresh_namespace, kill_9, pids_of, remove_namespace, wait_address, wait_one_owner,
+        wait_page, wait_product_ready, web_pods,
     },
 };
 use crate::{Cluster, wait_for};
@@ -22,10 +22,18 @@ fn all_addresses(cluster: &Cluster) -> Result<BTreeMap<String, Value>> {
     let items = list["items"].as_array().cloned().unwrap_or_default();
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     let one = |s: &Value| {
-        let name = format!("{}/{}", text(&s["metadata"]["namespace"]), text(&s["metadata"]["name"]));
+        let name = format!(
+            "{}/{}",
+            text(&s["metadata"]["namespace"]),
+            text(&s["metadata"]["name"])
+        );
         (name, s["status"]["loadBalancer"]["ingress"].clone())
     };
-    Ok(items.iter().filter(|s| s["spec"]["type"] == "LoadBalancer").map(one).collect())
+    Ok(items
+        .iter()
+        .filter(|s| s["spec"]["type"] == "LoadBalancer")
+        .map(one)
+        .collect())
 }
 
 /// Some services in an order that a re-allocation from scratch would not give: the lowest address is free.
@@ -33,7 +41,13 @@ fn services(cluster: &Cluster, namespace: &str) -> Result<std::net::IpAddr> {
     fresh_namespace(cluster, namespace)?;
     web_pods(cluster, namespace, "web", 2)?;
     for name in ["a", "b", "web", "c"] {
-        Lb { namespace, name, app: "web", ..Lb::default() }.apply(cluster)?;
+        Lb {
+            namespace,
+            name,
+            app: "web",
+            ..Lb::default()
+        }
+        .apply(cluster)?;
         wait_address(cluster, namespace, name)?;
     }
     cluster.kubectl(&["delete", "service", "-n", namespace, "a"])?;
@@ -44,18 +58,29 @@ fn services(cluster: &Cluster, namespace: &str) -> Result<std::net::IpAddr> {
 
 fn same(before: &BTreeMap<String, Value>, cluster: &Cluster, after_what: &str) -> Result<()> {
     let after = all_addresses(cluster)?;
-    ensure!(*before == after, "after {after_what} addresses have changed: {before:?} became {after:?}");
+    ensure!(
+        *before == after,
+        "after {after_what} addresses have changed: {before:?} became {after:?}"
+    );
     Ok(())
 }
 
 /// Waits until each of these binaries runs with a process that was not there before.
 fn wait_replaced(cluster: &Cluster, before: &BTreeMap<&str, Vec<i32>>) -> Result<()> {
     for (binary, old) in before {
-        wait_for(&format!("{} new processes of {binary}", old.len()), Duration::from_secs(120), || {
-            let new = pids_of(cluster, binary)?;
-            let fresh = new.len() == old.len() && new.iter().all(|pid| !old.contains(pid));
-            if fresh { Ok(Some(())) } else { bail!("were {old:?}, are {new:?}") }
-        })?;
+        wait_for(
+            &format!("{} new processes of {binary}", old.len()),
+            Duration::from_secs(120),
+            || {
+                let new = pids_of(cluster, binary)?;
+                let fresh = new.len() == old.len() && new.iter().all(|pid| !old.contains(pid));
+                if fresh {
+                    Ok(Some(()))
+                } else {
+                    bail!("were {old:?}, are {new:?}")
+                }
+            },
+        )?;
     }
     wait_product_ready(cluster)
 }
@@ -79,7 +104,13 @@ pub fn kill_components(cluster: &mut Cluster) -> Result<()> {
         same(&before, cluster, &format!("kill -9 of {binaries:?}"))?;
     }
     // What was pending is served by the restarted allocator without a hand.
-    Lb { namespace: ns, name: "late", app: "web", ..Lb::default() }.apply(cluster)?;
+    Lb {
+        namespace: ns,
+        name: "late",
+        app: "web",
+        ..Lb::default()
+    }
+    .apply(cluster)?;
     let late = wait_address(cluster, ns, "late")?;
     wait_page(cluster, late, SOON)?;
     wait_available(cluster, SOON)?;
@@ -109,18 +140,28 @@ pub fn restart_node(cluster: &mut Cluster) -> Result<()> {
     let before = all_addresses(cluster)?;
     let owner = wait_one_owner(cluster, address, SOON)?;
     cluster.node_kill(&owner)?;
-    let moved = wait_for(&format!("another node than {owner} to answer for {address}"), SOON, || {
-        let now = cluster.announcing_node(address)?;
-        Ok((now != owner).then_some(now))
-    });
-    let returned = cluster.node_start(&owner).and_then(|()| cluster.wait_nodes_ready(Duration::from_secs(120)));
+    let moved = wait_for(
+        &format!("another node than {owner} to answer for {address}"),
+        SOON,
+        || {
+            let now = cluster.announcing_node(address)?;
+            Ok((now != owner).then_some(now))
+        },
+    );
+    let returned = cluster
+        .node_start(&owner)
+        .and_then(|()| cluster.wait_nodes_ready(Duration::from_secs(120)));
     moved?;
     returned?;
     same(&before, cluster, &format!("the power cut of {owner}"))?;
     wait_product_ready(cluster)?;
     wait_for(&format!("{owner} to own {address} again"), SOON, || {
         let now = cluster.announcing_node(address)?;
-        if now == owner { Ok(Some(())) } else { bail!("{now} owns it") }
+        if now == owner {
+            Ok(Some(()))
+        } else {
+            bail!("{now} owns it")
+        }
     })?;
     wait_page(cluster, address, SOON)?;
     same(&before, cluster, &format!("the return of {owner}"))?;
@@ -145,15 +186,26 @@ pub fn drift(cluster: &mut Cluster) -> Result<()> {
         cluster.kubectl(&["delete", kind, "-n", NAMESPACE, name, "--wait=false"])?;
         wait_for(&format!("{kind} {name} to be made again"), SOON, || {
             let new = uid(kind, name)?;
-            if new == old { bail!("it is still the old one") } else { Ok(Some(())) }
+            if new == old {
+                bail!("it is still the old one")
+            } else {
+                Ok(Some(()))
+            }
         })?;
     }
     let edit = r#"{"spec":{"template":{"spec":{"containers":[{"name":"controller","image":"example.org/wrong:v0"}]}}}}"#;
     cluster.kubectl(&["patch", "deployment", "-n", NAMESPACE, "controller", "-p", edit])?;
     wait_for("the edited image to be put right", SOON, || {
         let object = cluster.kubectl_json(&["get", "deployment", "-n", NAMESPACE, "controller"])?;
-        let image = object["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned();
-        if image.contains("example.org") { bail!("it is {image}") } else { Ok(Some(())) }
+        let image = object["spec"]["template"]["spec"]["containers"][0]["image"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        if image.contains("example.org") {
+            bail!("it is {image}")
+        } else {
+            Ok(Some(()))
+        }
     })?;
     wait_available(cluster, Duration::from_secs(120))
 }

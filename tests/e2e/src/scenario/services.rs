@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use super::{
     install::NAMESPACE,
     workload::{
-        Lb, SOON, addresses, fresh_namespace, remove_namespace, wait_address, wait_event, wait_one_owner, wait_page, web_pods,
+        Lb, SOON, addresses, fresh_namespace, remove_namespace, wait_address, wait_event, wait_one_owner,
+        wait_page, web_pods,
     },
 };
 use crate::{Cluster, wait_for};
@@ -17,11 +18,19 @@ pub fn main_job(cluster: &mut Cluster) -> Result<()> {
     let ns = "main-job";
     fresh_namespace(cluster, ns)?;
     web_pods(cluster, ns, "web", 2)?;
-    let service = Lb { namespace: ns, name: "web", app: "web", ..Lb::default() };
+    let service = Lb {
+        namespace: ns,
+        name: "web",
+        app: "web",
+        ..Lb::default()
+    };
     service.apply(cluster)?;
     let address = wait_address(cluster, ns, "web")?;
     let page = wait_page(cluster, address, SOON)?;
-    ensure!(page.contains("Hostname: web-"), "the page is not whoami's: {page}");
+    ensure!(
+        page.contains("Hostname: web-"),
+        "the page is not whoami's: {page}"
+    );
     let owner = wait_one_owner(cluster, address, SOON)?;
 
     let object = cluster.kubectl_json(&["get", "service", "-n", ns, "web"])?;
@@ -37,11 +46,18 @@ pub fn main_job(cluster: &mut Cluster) -> Result<()> {
             .filter(|s| s["status"]["serviceName"] == "web" && s["status"]["serviceNamespace"] == ns)
             .filter_map(|s| s["status"]["node"].as_str())
             .collect();
-        if ours == [owner.as_str()] { Ok(Some(())) } else { bail!("there are: {ours:?}, the owner is {owner}") }
+        if ours == [owner.as_str()] {
+            Ok(Some(()))
+        } else {
+            bail!("there are: {ours:?}, the owner is {owner}")
+        }
     })?;
     wait_for("the pool's counters to count it", SOON, || {
         let pool = cluster.kubectl_json(&["get", "ipaddresspool", "-n", NAMESPACE, "lan"])?;
-        let (assigned, free) = (pool["status"]["assignedIPv4"].as_i64(), pool["status"]["availableIPv4"].as_i64());
+        let (assigned, free) = (
+            pool["status"]["assignedIPv4"].as_i64(),
+            pool["status"]["availableIPv4"].as_i64(),
+        );
         match (assigned, free) {
             (Some(assigned), Some(free)) if assigned >= 1 && assigned + free == 51 => Ok(Some(())),
             other => bail!("assigned and available are {other:?}"),
@@ -55,7 +71,12 @@ pub fn recreate(cluster: &mut Cluster) -> Result<()> {
     let ns = "recreate";
     fresh_namespace(cluster, ns)?;
     web_pods(cluster, ns, "web", 1)?;
-    let service = Lb { namespace: ns, name: "web", app: "web", ..Lb::default() };
+    let service = Lb {
+        namespace: ns,
+        name: "web",
+        app: "web",
+        ..Lb::default()
+    };
     for _ in 0..2 {
         service.apply(cluster)?;
         let address = wait_address(cluster, ns, "web")?;
@@ -63,14 +84,27 @@ pub fn recreate(cluster: &mut Cluster) -> Result<()> {
         cluster.kubectl(&["delete", "service", "-n", ns, "web"])?;
         wait_for(&format!("nobody to answer for {address}"), SOON, || {
             let macs = cluster.client_who_has(address)?;
-            if macs.is_empty() { Ok(Some(())) } else { bail!("{macs:?} answer") }
+            if macs.is_empty() {
+                Ok(Some(()))
+            } else {
+                bail!("{macs:?} answer")
+            }
         })?;
     }
     // A type change frees it as well, and clears the status.
     service.apply(cluster)?;
     wait_address(cluster, ns, "web")?;
     let to_cluster_ip = r#"{"spec":{"type":"ClusterIP"}}"#;
-    cluster.kubectl(&["patch", "service", "-n", ns, "web", "--type=merge", "-p", to_cluster_ip])?;
+    cluster.kubectl(&[
+        "patch",
+        "service",
+        "-n",
+        ns,
+        "web",
+        "--type=merge",
+        "-p",
+        to_cluster_ip,
+    ])?;
     wait_for("the address to be cleared after the type change", SOON, || {
         Ok(addresses(cluster, ns, "web")?.is_empty().then_some(()))
     })?;
@@ -85,13 +119,25 @@ pub fn exhausted(cluster: &mut Cluster) -> Result<()> {
                 spec: {addresses: [192.168.124.190/32], autoAssign: false}}";
     cluster.apply(pool)?;
     let annotations = "metallb.io/address-pool: tiny";
-    let service = |name| Lb { namespace: ns, name, app: "none", annotations, ..Lb::default() };
+    let service = |name| Lb {
+        namespace: ns,
+        name,
+        app: "none",
+        annotations,
+        ..Lb::default()
+    };
     service("first").apply(cluster)?;
     let address = wait_address(cluster, ns, "first")?;
-    ensure!(address.to_string() == "192.168.124.190", "the pool holds .190 alone, not {address}");
+    ensure!(
+        address.to_string() == "192.168.124.190",
+        "the pool holds .190 alone, not {address}"
+    );
     service("second").apply(cluster)?;
     let message = wait_event(cluster, ns, "second", "AllocationFailed", &["tiny"])?;
-    ensure!(addresses(cluster, ns, "second")?.is_empty(), "the second service has an address though: {message}");
+    ensure!(
+        addresses(cluster, ns, "second")?.is_empty(),
+        "the second service has an address though: {message}"
+    );
     cluster.kubectl(&["delete", "service", "-n", ns, "first"])?;
     let moved = wait_address(cluster, ns, "second").context("after the first service was deleted")?;
     ensure!(moved == address, "the freed address is {address}, not {moved}");
@@ -104,18 +150,51 @@ pub fn explicit(cluster: &mut Cluster) -> Result<()> {
     let ns = "explicit";
     fresh_namespace(cluster, ns)?;
     let wishes: [(&str, &str, &str, &str); 3] = [
-        ("new-prefix", "metallb.io/loadBalancerIPs: 192.168.124.241", "", "192.168.124.241"),
-        ("old-prefix", "metallb.universe.tf/loadBalancerIPs: 192.168.124.242", "", "192.168.124.242"),
-        ("spec-field", "", "loadBalancerIP: 192.168.124.243", "192.168.124.243"),
+        (
+            "new-prefix",
+            "metallb.io/loadBalancerIPs: 192.168.124.241",
+            "",
+            "192.168.124.241",
+        ),
+        (
+            "old-prefix",
+            "metallb.universe.tf/loadBalancerIPs: 192.168.124.242",
+            "",
+            "192.168.124.242",
+        ),
+        (
+            "spec-field",
+            "",
+            "loadBalancerIP: 192.168.124.243",
+            "192.168.124.243",
+        ),
     ];
     for (name, annotations, more, wanted) in wishes {
-        Lb { namespace: ns, name, app: "none", annotations, more, ..Lb::default() }.apply(cluster)?;
+        Lb {
+            namespace: ns,
+            name,
+            app: "none",
+            annotations,
+            more,
+            ..Lb::default()
+        }
+        .apply(cluster)?;
         let address = wait_address(cluster, ns, name)?;
-        ensure!(address.to_string() == wanted, "{name} asked for {wanted} and got {address}");
+        ensure!(
+            address.to_string() == wanted,
+            "{name} asked for {wanted} and got {address}"
+        );
     }
     // Taken: pending with the name of the service that holds it.
     let annotations = "metallb.io/loadBalancerIPs: 192.168.124.241";
-    Lb { namespace: ns, name: "late", app: "none", annotations, ..Lb::default() }.apply(cluster)?;
+    Lb {
+        namespace: ns,
+        name: "late",
+        app: "none",
+        annotations,
+        ..Lb::default()
+    }
+    .apply(cluster)?;
     wait_event(cluster, ns, "late", "AllocationFailed", &["192.168.124.241"])?;
     remove_namespace(cluster, ns)
 }
@@ -125,18 +204,39 @@ pub fn local_policy(cluster: &mut Cluster) -> Result<()> {
     let ns = "local-policy";
     fresh_namespace(cluster, ns)?;
     web_pods(cluster, ns, "web", 1)?;
-    Lb { namespace: ns, name: "web", app: "web", more: "externalTrafficPolicy: Local", ..Lb::default() }.apply(cluster)?;
+    Lb {
+        namespace: ns,
+        name: "web",
+        app: "web",
+        more: "externalTrafficPolicy: Local",
+        ..Lb::default()
+    }
+    .apply(cluster)?;
     let address = wait_address(cluster, ns, "web")?;
     for node in cluster.nodes() {
-        let pin = format!(r#"{{"spec":{{"template":{{"spec":{{"nodeName":"{}"}}}}}}}}"#, node.name);
+        let pin = format!(
+            r#"{{"spec":{{"template":{{"spec":{{"nodeName":"{}"}}}}}}}}"#,
+            node.name
+        );
         cluster.kubectl(&["patch", "deployment", "-n", ns, "web", "--type=merge", "-p", &pin])?;
         super::workload::rolled_out(cluster, ns, "web")?;
-        wait_for(&format!("{} to answer for {address}, where the pod is", node.name), SOON, || {
-            let owner = cluster.announcing_node(address)?;
-            if owner == node.name { Ok(Some(())) } else { bail!("{owner} does") }
-        })?;
+        wait_for(
+            &format!("{} to answer for {address}, where the pod is", node.name),
+            SOON,
+            || {
+                let owner = cluster.announcing_node(address)?;
+                if owner == node.name {
+                    Ok(Some(()))
+                } else {
+                    bail!("{owner} does")
+                }
+            },
+        )?;
         let page = wait_page(cluster, address, SOON)?;
-        ensure!(page.contains("192.168.124.100"), "the client's own address is not on the page: {page}");
+        ensure!(
+            page.contains("192.168.124.100"),
+            "the client's own address is not on the page: {page}"
+        );
     }
     remove_namespace(cluster, ns)
 }
@@ -147,19 +247,31 @@ pub fn exclude_label(cluster: &mut Cluster) -> Result<()> {
     let ns = "exclude-label";
     fresh_namespace(cluster, ns)?;
     web_pods(cluster, ns, "web", 2)?;
-    Lb { namespace: ns, name: "web", app: "web", ..Lb::default() }.apply(cluster)?;
+    Lb {
+        namespace: ns,
+        name: "web",
+        app: "web",
+        ..Lb::default()
+    }
+    .apply(cluster)?;
     let address = wait_address(cluster, ns, "web")?;
     let first = wait_one_owner(cluster, address, SOON)?;
     cluster.kubectl(&["label", "node", &first, &format!("{LABEL}=")])?;
-    let moved = wait_for(&format!("another node than {first} to answer for {address}"), SOON, || {
-        let owner = cluster.announcing_node(address)?;
-        Ok((owner != first).then_some(owner))
-    });
+    let moved = wait_for(
+        &format!("another node than {first} to answer for {address}"),
+        SOON,
+        || {
+            let owner = cluster.announcing_node(address)?;
+            Ok((owner != first).then_some(owner))
+        },
+    );
     cluster.kubectl(&["label", "node", &first, &format!("{LABEL}-")])?;
     let moved = moved?;
-    wait_for(&format!("{first} to take {address} back from {moved}"), SOON, || {
-        Ok((cluster.announcing_node(address)? == first).then_some(()))
-    })?;
+    wait_for(
+        &format!("{first} to take {address} back from {moved}"),
+        SOON,
+        || Ok((cluster.announcing_node(address)? == first).then_some(())),
+    )?;
     wait_page(cluster, address, Duration::from_secs(10))?;
     remove_namespace(cluster, ns)
 }

@@ -25,7 +25,15 @@ pub fn fresh_namespace(cluster: &Cluster, name: &str) -> Result<()> {
 /// # Errors
 /// kubectl's words.
 pub fn remove_namespace(cluster: &Cluster, name: &str) -> Result<()> {
-    cluster.kubectl(&["delete", "namespace", name, "--ignore-not-found", "--timeout=120s"]).map(drop)
+    cluster
+        .kubectl(&[
+            "delete",
+            "namespace",
+            name,
+            "--ignore-not-found",
+            "--timeout=120s",
+        ])
+        .map(drop)
 }
 
 /// A whoami Deployment.
@@ -51,8 +59,18 @@ pub fn echo_pods(cluster: &Cluster, namespace: &str) -> Result<()> {
          template: {{metadata: {{labels: {{app: echo}}}}, spec: {{terminationGracePeriodSeconds: 1, containers: [{{name: echo, \
          image: {TESTSERVER_IMAGE}, args: [udp-echo, \"9000\"]}}]}}}}}}}}"
     ))?;
-    let status = ["rollout", "status", "-n", namespace, "daemonset/echo", "--timeout=90s"];
-    cluster.kubectl(&status).context("the echo pods do not start").map(drop)
+    let status = [
+        "rollout",
+        "status",
+        "-n",
+        namespace,
+        "daemonset/echo",
+        "--timeout=90s",
+    ];
+    cluster
+        .kubectl(&status)
+        .context("the echo pods do not start")
+        .map(drop)
 }
 
 /// Waits until a Deployment is rolled out.
@@ -90,8 +108,19 @@ impl Lb<'_> {
     /// # Errors
     /// kubectl's words.
     pub fn apply(&self, cluster: &Cluster) -> Result<()> {
-        let Self { namespace, name, app, annotations, more, .. } = self;
-        let port = if self.port.is_empty() { "port: 80" } else { self.port };
+        let Self {
+            namespace,
+            name,
+            app,
+            annotations,
+            more,
+            ..
+        } = self;
+        let port = if self.port.is_empty() {
+            "port: 80"
+        } else {
+            self.port
+        };
         let comma = if more.is_empty() { "" } else { ", " };
         cluster
             .apply(&format!(
@@ -108,11 +137,17 @@ impl Lb<'_> {
 /// kubectl's words, or an address that is none.
 pub fn addresses(cluster: &Cluster, namespace: &str, name: &str) -> Result<Vec<IpAddr>> {
     let service = cluster.kubectl_json(&["get", "service", "-n", namespace, name])?;
-    let ingress = service["status"]["loadBalancer"]["ingress"].as_array().cloned().unwrap_or_default();
+    let ingress = service["status"]["loadBalancer"]["ingress"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     ingress
         .iter()
         .filter_map(|entry| entry["ip"].as_str())
-        .map(|ip| ip.parse().with_context(|| format!("{namespace}/{name} has address {ip:?}")))
+        .map(|ip| {
+            ip.parse()
+                .with_context(|| format!("{namespace}/{name} has address {ip:?}"))
+        })
         .collect()
 }
 
@@ -121,9 +156,11 @@ pub fn addresses(cluster: &Cluster, namespace: &str, name: &str) -> Result<Vec<I
 /// # Errors
 /// None came; the message holds the service's events.
 pub fn wait_address(cluster: &Cluster, namespace: &str, name: &str) -> Result<IpAddr> {
-    wait_for(&format!("service {namespace}/{name} to get an address"), SOON, || {
-        Ok(addresses(cluster, namespace, name)?.first().copied())
-    })
+    wait_for(
+        &format!("service {namespace}/{name} to get an address"),
+        SOON,
+        || Ok(addresses(cluster, namespace, name)?.first().copied()),
+    )
     .with_context(|| format!("its events: {}", events_text(cluster, namespace, name)))
 }
 
@@ -132,7 +169,9 @@ pub fn wait_address(cluster: &Cluster, namespace: &str, name: &str) -> Result<Ip
 /// # Errors
 /// curl's last words.
 pub fn wait_page(cluster: &Cluster, address: IpAddr, deadline: Duration) -> Result<String> {
-    wait_for(&format!("a page at {address}"), deadline, || cluster.client_http_get(address, 80, 2).map(Some))
+    wait_for(&format!("a page at {address}"), deadline, || {
+        cluster.client_http_get(address, 80, 2).map(Some)
+    })
 }
 
 /// Events about an object: (reason, message, source).
@@ -143,13 +182,26 @@ pub fn events(cluster: &Cluster, namespace: &str, name: &str) -> Result<Vec<(Str
     let selector = format!("involvedObject.name={name}");
     let list = cluster.kubectl_json(&["get", "events", "-n", namespace, "--field-selector", &selector])?;
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-    let one = |e: &Value| (text(&e["reason"]), text(&e["message"]), text(&e["source"]["component"]));
-    Ok(list["items"].as_array().map(|all| all.iter().map(one).collect()).unwrap_or_default())
+    let one = |e: &Value| {
+        (
+            text(&e["reason"]),
+            text(&e["message"]),
+            text(&e["source"]["component"]),
+        )
+    };
+    Ok(list["items"]
+        .as_array()
+        .map(|all| all.iter().map(one).collect())
+        .unwrap_or_default())
 }
 
 fn events_text(cluster: &Cluster, namespace: &str, name: &str) -> String {
     match events(cluster, namespace, name) {
-        Ok(all) => all.iter().map(|(reason, message, _)| format!("{reason}: {message}")).collect::<Vec<_>>().join("; "),
+        Ok(all) => all
+            .iter()
+            .map(|(reason, message, _)| format!("{reason}: {message}"))
+            .collect::<Vec<_>>()
+            .join("; "),
         Err(error) => format!("unknown ({error:#})"),
     }
 }
@@ -158,15 +210,27 @@ fn events_text(cluster: &Cluster, namespace: &str, name: &str) -> String {
 ///
 /// # Errors
 /// The events that there are.
-pub fn wait_event(cluster: &Cluster, namespace: &str, name: &str, reason: &str, words: &[&str]) -> Result<String> {
-    wait_for(&format!("an event {reason} about {namespace}/{name} that says {words:?}"), SOON, || {
-        let all = events(cluster, namespace, name)?;
-        let found = all.iter().find(|(r, m, _)| r == reason && words.iter().all(|word| m.contains(word)));
-        match found {
-            Some((_, message, _)) => Ok(Some(message.clone())),
-            None => bail!("there are: {all:?}"),
-        }
-    })
+pub fn wait_event(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+    reason: &str,
+    words: &[&str],
+) -> Result<String> {
+    wait_for(
+        &format!("an event {reason} about {namespace}/{name} that says {words:?}"),
+        SOON,
+        || {
+            let all = events(cluster, namespace, name)?;
+            let found = all
+                .iter()
+                .find(|(r, m, _)| r == reason && words.iter().all(|word| m.contains(word)));
+            match found {
+                Some((_, message, _)) => Ok(Some(message.clone())),
+                None => bail!("there are: {all:?}"),
+            }
+        },
+    )
 }
 
 /// Waits until exactly one node answers for the address, and says which.
@@ -174,7 +238,9 @@ pub fn wait_event(cluster: &Cluster, namespace: &str, name: &str, reason: &str, 
 /// # Errors
 /// Nobody or several answer at the end.
 pub fn wait_one_owner(cluster: &Cluster, address: IpAddr, deadline: Duration) -> Result<String> {
-    wait_for(&format!("one node to answer for {address}"), deadline, || cluster.announcing_node(address).map(Some))
+    wait_for(&format!("one node to answer for {address}"), deadline, || {
+        cluster.announcing_node(address).map(Some)
+    })
 }
 
 /// Processes of one of our binaries in this cluster, wherever their pods are.
@@ -187,10 +253,16 @@ pub fn pids_of(cluster: &Cluster, binary: &str) -> Result<Vec<i32>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").context("list /proc")? {
         let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        let Some(pid) = name.to_str().and_then(|n| n.parse::<i32>().ok()) else {
+            continue;
+        };
         // Processes end while we look: what can't be read is not there.
-        let Ok(exe) = std::fs::read_link(format!("/proc/{pid}/exe")) else { continue };
-        let Ok(groups) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { continue };
+        let Ok(exe) = std::fs::read_link(format!("/proc/{pid}/exe")) else {
+            continue;
+        };
+        let Ok(groups) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else {
+            continue;
+        };
         if exe.to_string_lossy() == wanted && groups.lines().any(|line| line.contains(&group)) {
             found.push(pid);
         }
@@ -203,9 +275,18 @@ pub fn pids_of(cluster: &Cluster, binary: &str) -> Result<Vec<i32>> {
 /// # Errors
 /// It ended.
 pub fn resident_bytes(pid: i32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid}"))?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse().context("VmRSS")?;
+    let status =
+        std::fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid}"))?;
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmRSS:"))
+        .context("no VmRSS")?;
+    let kib: u64 = line
+        .trim()
+        .trim_end_matches(" kB")
+        .trim()
+        .parse()
+        .context("VmRSS")?;
     Ok(kib * 1024)
 }
 
@@ -218,8 +299,11 @@ pub fn kill_9(pids: &[i32]) -> Result<()> {
         bail!("there is no process to kill");
     }
     for pid in pids {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::Signal::SIGKILL)
-            .with_context(|| format!("kill {pid}"))?;
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(*pid),
+            nix::sys::signal::Signal::SIGKILL,
+        )
+        .with_context(|| format!("kill {pid}"))?;
     }
     Ok(())
 }
@@ -229,7 +313,11 @@ pub fn kill_9(pids: &[i32]) -> Result<()> {
 /// # Errors
 /// kubectl's words.
 pub fn wait_product_ready(cluster: &Cluster) -> Result<()> {
-    for what in ["deployment/metallb-operator-controller-manager", "deployment/controller", "daemonset/speaker"] {
+    for what in [
+        "deployment/metallb-operator-controller-manager",
+        "deployment/controller",
+        "daemonset/speaker",
+    ] {
         cluster
             .kubectl(&["rollout", "status", "-n", NAMESPACE, what, "--timeout=120s"])
             .with_context(|| format!("{what} does not get ready"))?;

@@ -21,7 +21,9 @@ pub(crate) fn udp(port: u16) -> io::Result<()> {
     std::thread::spawn(move || {
         let mut buffer = vec![0; 65536];
         loop {
-            let result = socket.recv_from(&mut buffer).and_then(|(n, from)| socket.send_to(&buffer[..n], from));
+            let result = socket
+                .recv_from(&mut buffer)
+                .and_then(|(n, from)| socket.send_to(&buffer[..n], from));
             if let Err(error) = result {
                 // A sender that is gone again: its ICMP error shows up here.
                 eprintln!("udp-echo {port}: {error}");

@@ -27,7 +27,9 @@ fn main() -> ExitCode {
         "whoami" => whoami::start(rest),
         "udp-echo" => echo::start(rest, echo::udp),
         "tcp-echo" => echo::start(rest, echo::tcp),
-        _ => Err("usage: testserver pause | whoami [--port N] | udp-echo PORT... | tcp-echo PORT...".to_owned()),
+        _ => Err(
+            "usage: testserver pause | whoami [--port N] | udp-echo PORT... | tcp-echo PORT...".to_owned(),
+        ),
     };
     if let Err(error) = started {
         eprintln!("testserver: {error}");

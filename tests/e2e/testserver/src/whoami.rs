@@ -9,8 +9,8 @@ use std::time::Duration;
 /// Starts the server. `args` are `--port N`; the environment variable `WHOAMI_PORT_NUMBER` is the default, then 80.
 pub(crate) fn start(args: &[String]) -> Result<(), String> {
     let port = port(args, std::env::var("WHOAMI_PORT_NUMBER").ok())?;
-    let listener =
-        TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).map_err(|e| format!("listen on port {port}: {e}"))?;
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
+        .map_err(|e| format!("listen on port {port}: {e}"))?;
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             match stream {
@@ -51,7 +51,9 @@ fn serve(stream: &TcpStream) -> io::Result<()> {
         let keep = !header(&request, "connection").is_some_and(|v| v.eq_ignore_ascii_case("close"))
             && !request.lines().next().unwrap_or_default().ends_with("HTTP/1.0");
         // A body of the request is of no interest, but the next request begins after it.
-        let length: u64 = header(&request, "content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
+        let length: u64 = header(&request, "content-length")
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(0);
         io::copy(&mut reader.by_ref().take(length), &mut io::sink())?;
         let connection = if keep { "keep-alive" } else { "close" };
         let head = format!(
@@ -76,7 +78,9 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<Option<String>> {
         let before = head.len();
         match limited.read_line(&mut head) {
             Ok(0) => return Ok(None),
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => return Ok(None),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                return Ok(None);
+            }
             Err(e) => return Err(e),
             Ok(_) if head[before..].trim_end().is_empty() => {
                 head.truncate(before);
@@ -88,7 +92,12 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<Option<String>> {
 }
 
 fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
-    request.lines().skip(1).filter_map(|l| l.split_once(':')).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim())
+    request
+        .lines()
+        .skip(1)
+        .filter_map(|l| l.split_once(':'))
+        .find(|(n, _)| n.eq_ignore_ascii_case(name))
+        .map(|(_, v)| v.trim())
 }
 
 fn page(request: &str, client: SocketAddr, hostname: &str, addresses: &[IpAddr]) -> String {
@@ -108,13 +117,23 @@ fn page(request: &str, client: SocketAddr, hostname: &str, addresses: &[IpAddr])
 }
 
 fn hostname() -> String {
-    fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+    fs::read_to_string("/proc/sys/kernel/hostname")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 fn own_addresses() -> Vec<IpAddr> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let mut all: Vec<IpAddr> = ipv4_addresses(&read("/proc/net/fib_trie")).into_iter().map(IpAddr::V4).collect();
-    all.extend(ipv6_addresses(&read("/proc/net/if_inet6")).into_iter().map(IpAddr::V6));
+    let mut all: Vec<IpAddr> = ipv4_addresses(&read("/proc/net/fib_trie"))
+        .into_iter()
+        .map(IpAddr::V4)
+        .collect();
+    all.extend(
+        ipv6_addresses(&read("/proc/net/if_inet6"))
+            .into_iter()
+            .map(IpAddr::V6),
+    );
     // Loopback first, as people know the page; then the order of the kernel's lists.
     all.sort_by_key(|address| !address.is_loopback());
     all
@@ -136,10 +155,13 @@ fn ipv4_addresses(text: &str) -> Vec<Ipv4Addr> {
     all
 }
 
-/// First column of /proc/net/if_inet6: 32 hexadecimal digits.
+/// First column of `/proc/net/if_inet6`: 32 hexadecimal digits.
 fn ipv6_addresses(text: &str) -> Vec<Ipv6Addr> {
     let digits = text.lines().filter_map(|line| line.split_whitespace().next());
-    digits.filter_map(|d| u128::from_str_radix(d, 16).ok()).map(Ipv6Addr::from_bits).collect()
+    digits
+        .filter_map(|d| u128::from_str_radix(d, 16).ok())
+        .map(Ipv6Addr::from_bits)
+        .collect()
 }
 
 #[cfg(test)]
@@ -153,7 +175,12 @@ mod tests {
         assert_eq!(port(&[], Some("8080".into())), Ok(8080));
         assert_eq!(port(&args(&["--port", "81"]), Some("8080".into())), Ok(81));
         assert_eq!(port(&args(&["-port=82"]), None), Ok(82));
-        for bad in [&["--port"][..], &["--port", "x"], &["--verbose"], &["--port=70000"]] {
+        for bad in [
+            &["--port"][..],
+            &["--port", "x"],
+            &["--verbose"],
+            &["--port=70000"],
+        ] {
             assert!(port(&args(bad), None).is_err(), "{bad:?}");
         }
     }
@@ -163,9 +190,18 @@ mod tests {
         let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\nLocal:\n     |-- 10.244.1.5\n        \
                     /32 host LOCAL\n     |-- 10.244.1.255\n        /32 link BROADCAST\n     |-- 127.0.0.1\n        /32 host LOCAL\n\
                     |-- 10.244.1.5\n /32 host LOCAL\n";
-        assert_eq!(ipv4_addresses(trie), [Ipv4Addr::new(10, 244, 1, 5), Ipv4Addr::LOCALHOST]);
+        assert_eq!(
+            ipv4_addresses(trie),
+            [Ipv4Addr::new(10, 244, 1, 5), Ipv4Addr::LOCALHOST]
+        );
         let inet6 = "00000000000000000000000000000001 01 80 10 80       lo\nfd000010024400010000000000000005 02 40 00 80 eth0\n";
-        assert_eq!(ipv6_addresses(inet6), [Ipv6Addr::LOCALHOST, "fd00:10:244:1::5".parse::<Ipv6Addr>().unwrap()]);
+        assert_eq!(
+            ipv6_addresses(inet6),
+            [
+                Ipv6Addr::LOCALHOST,
+                "fd00:10:244:1::5".parse::<Ipv6Addr>().unwrap()
+            ]
+        );
     }
 
     #[test]
@@ -179,7 +215,10 @@ mod tests {
         client.read_to_string(&mut all).unwrap();
         thread.join().unwrap().unwrap();
         assert_eq!(all.matches("HTTP/1.1 200 OK").count(), 2, "{all}");
-        assert!(all.contains("\nPOST /a HTTP/1.1\nHost: x\n") && all.contains("\nGET /b HTTP/1.1\n"), "{all}");
+        assert!(
+            all.contains("\nPOST /a HTTP/1.1\nHost: x\n") && all.contains("\nGET /b HTTP/1.1\n"),
+            "{all}"
+        );
         assert!(all.contains("RemoteAddr: 127.0.0.1:"), "{all}");
     }
 }

@@ -1,0 +1,153 @@
+//! Flags and environment of the process: those of `MetalLB`'s controller.
+
+use clap::Parser;
+use metallb_api::names::{env, ports};
+use metallb_telemetry::Level;
+
+/// Gives services of type LoadBalancer their addresses.
+#[derive(Parser, Debug)]
+#[command(name = "metallb-allocator", version)]
+pub(crate) struct Args {
+    /// Port of /metrics; 0 turns it off
+    #[arg(long, default_value_t = ports::METRICS)]
+    pub(crate) port: u16,
+    /// Port of /healthz and /readyz; 0 turns them off
+    #[arg(long, default_value_t = ports::HEALTH)]
+    pub(crate) health_probe_port: u16,
+    /// Namespace that holds the configuration; default: the namespace of the service account
+    #[arg(long, env = env::NAMESPACE)]
+    pub(crate) namespace: Option<String>,
+    /// all, debug, info, warn, error or none
+    #[arg(long, default_value_t)]
+    pub(crate) log_level: Level,
+    /// spec.loadBalancerClass to serve; default: services without a class
+    #[arg(long, default_value = "")]
+    pub(crate) lb_class: String,
+    /// With --lb-class: serve services without a class too
+    #[arg(long)]
+    pub(crate) lb_class_and_classless: bool,
+    /// Name of the own pod
+    #[arg(long, env = env::POD_NAME, default_value = "")]
+    pub(crate) pod_name: String,
+    /// UID of the own pod, which identifies the holder of the Lease across container restarts
+    #[arg(long, env = env::POD_UID, default_value = "")]
+    pub(crate) pod_uid: String,
+    #[command(flatten)]
+    pub(crate) accepted: Accepted,
+}
+
+/// Flags of `MetalLB`'s controller that have nothing to set here. They are accepted, so that manifests written for it work,
+/// and named in the log once.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Accepted for compatibility, without effect")]
+pub(crate) struct Accepted {
+    /// The memberlist Secret is made by the operator
+    #[arg(long, env = env::ML_SECRET_NAME, default_value = "", hide_env = true)]
+    ml_secret_name: String,
+    /// Owner of the memberlist Secret
+    #[arg(long, env = env::DEPLOYMENT, default_value = "", hide_env = true)]
+    deployment: String,
+    /// There is no profiler
+    #[arg(long, default_value = "")]
+    pprof_bind_address: String,
+    /// There are no webhooks
+    #[arg(long, default_value = "")]
+    webhook_mode: String,
+    /// There are no webhooks
+    #[arg(long, default_value = "")]
+    webhook_secret: String,
+    /// There are no webhooks
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "")]
+    webhook_http2: String,
+    /// There are no webhooks
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "")]
+    disable_cert_rotation: String,
+    /// There are no webhooks
+    #[arg(long, default_value = "")]
+    cert_dir: String,
+    /// There are no webhooks
+    #[arg(long, default_value = "")]
+    cert_service_name: String,
+    /// Metrics are served without TLS
+    #[arg(long, default_value = "")]
+    tls_min_version: String,
+    /// Metrics are served without TLS
+    #[arg(long, default_value = "")]
+    tls_cipher_suites: String,
+    /// Metrics are served without TLS
+    #[arg(long, default_value = "")]
+    tls_curve_preferences: String,
+    /// Metrics are served without TLS
+    #[arg(long, default_value = "")]
+    metrics_cert_dir: String,
+}
+
+impl Accepted {
+    /// Names of the flags that were given although nothing reads them. The Secret's and the Deployment's name come with
+    /// every installation and are not worth a line.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        let all = [
+            ("pprof-bind-address", &self.pprof_bind_address),
+            ("webhook-mode", &self.webhook_mode),
+            ("webhook-secret", &self.webhook_secret),
+            ("webhook-http2", &self.webhook_http2),
+            ("disable-cert-rotation", &self.disable_cert_rotation),
+            ("cert-dir", &self.cert_dir),
+            ("cert-service-name", &self.cert_service_name),
+            ("tls-min-version", &self.tls_min_version),
+            ("tls-cipher-suites", &self.tls_cipher_suites),
+            ("tls-curve-preferences", &self.tls_curve_preferences),
+            ("metrics-cert-dir", &self.metrics_cert_dir),
+        ];
+        all.into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, _)| name)
+            .collect()
+    }
+}
+
+/// Go's flag package takes `-flag` for `--flag`; manifests use both.
+pub(crate) fn with_two_dashes(args: impl Iterator<Item = String>) -> Vec<String> {
+    let long = |arg: &str| arg.starts_with('-') && !arg.starts_with("--") && arg.len() > 2;
+    args.map(|arg| if long(&arg) { format!("-{arg}") } else { arg })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Args {
+        let words = std::iter::once("metallb-allocator")
+            .chain(line.split_whitespace())
+            .map(str::to_owned);
+        Args::try_parse_from(with_two_dashes(words)).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn takes_what_metallbs_manifests_pass() {
+        let args = parse(
+            "--port=7472 --log-level=debug --tls-min-version=VersionTLS12 --webhook-mode=disabled \
+             --disable-cert-rotation --webhook-http2=false --lb-class=metallb.io/metallb --cert-dir /tmp/x",
+        );
+        assert_eq!(
+            (args.port, args.log_level, args.lb_class.as_str()),
+            (7472, Level::Debug, "metallb.io/metallb")
+        );
+        let given = [
+            "webhook-mode",
+            "webhook-http2",
+            "disable-cert-rotation",
+            "cert-dir",
+            "tls-min-version",
+        ];
+        assert_eq!(args.accepted.given(), given);
+    }
+
+    #[test]
+    fn one_dash_is_as_good_as_two() {
+        let args = parse("-port 0 -log-level warn");
+        assert_eq!((args.port, args.log_level), (0, Level::Warn));
+        assert!(args.accepted.given().is_empty());
+    }
+}

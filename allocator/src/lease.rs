@@ -1,0 +1,249 @@
+//! Drives the election over a Lease of the API server.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use metallb_api::names::objects;
+use metallb_lease::{Input, LeaseMachine, Output, Record, Timing};
+use metallb_sansio::{Instant, Machine as _};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::happening::Happening;
+
+/// Longest time that releasing the Lease may take; after it the others wait for its expiry.
+const RELEASE: Duration = Duration::from_secs(3);
+
+/// Whether writes are allowed now. Every write asks right before it is sent.
+#[derive(Clone)]
+pub(crate) struct Fence(watch::Receiver<Option<tokio::time::Instant>>);
+
+impl Fence {
+    /// Whether this process leads, by its own monotonic clock.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0
+            .borrow()
+            .is_some_and(|until| tokio::time::Instant::now() < until)
+    }
+}
+
+/// A running election.
+pub(crate) struct Election {
+    fence: Fence,
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Election {
+    /// Takes part in the election; changes are told as [`Happening::Leading`].
+    pub(crate) fn start(
+        client: Client,
+        namespace: &str,
+        identity: &str,
+        tell: mpsc::UnboundedSender<Happening>,
+    ) -> Self {
+        let (open, fence) = watch::channel(None);
+        let (stop, stopped) = oneshot::channel();
+        let origin = tokio::time::Instant::now();
+        let driver = Driver {
+            api: Api::namespaced(client, namespace),
+            machine: LeaseMachine::new(identity, Timing::default(), Instant::ZERO),
+            origin,
+            open,
+            tell,
+            identity: identity.to_owned(),
+            holder: None,
+            acquired: None,
+            stopping: false,
+        };
+        Self {
+            fence: Fence(fence),
+            stop,
+            task: tokio::spawn(driver.run(stopped)),
+        }
+    }
+
+    /// What writers ask.
+    pub(crate) fn fence(&self) -> Fence {
+        self.fence.clone()
+    }
+
+    /// Releases the Lease, if held. Call it when no write is under way any more.
+    pub(crate) async fn stop(self) {
+        if self.stop.send(()).is_err() {
+            tracing::debug!("the election had ended already");
+        }
+        if tokio::time::timeout(RELEASE, self.task).await.is_err() {
+            tracing::warn!("the Lease could not be released; another replica takes over when it expires");
+        }
+    }
+}
+
+type Request = Pin<Box<dyn Future<Output = Input> + Send>>;
+
+struct Driver {
+    api: Api<Lease>,
+    machine: LeaseMachine,
+    origin: tokio::time::Instant,
+    open: watch::Sender<Option<tokio::time::Instant>>,
+    tell: mpsc::UnboundedSender<Happening>,
+    identity: String,
+    holder: Option<String>,
+    /// Since when this process holds the Lease, for people who read it.
+    acquired: Option<MicroTime>,
+    stopping: bool,
+}
+
+impl Driver {
+    async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+        let mut request: Option<Request> = None;
+        loop {
+            while let Some(output) = self.machine.poll_output() {
+                match output {
+                    Output::Read => request = Some(Box::pin(bounded(read(self.api.clone())))),
+                    Output::Write(record) => {
+                        let acquired = self.acquired.clone();
+                        request = Some(Box::pin(bounded(write(self.api.clone(), record, acquired))));
+                    }
+                    Output::Leading => self.announce(true),
+                    Output::Lost => self.announce(false),
+                    Output::Stopped => return,
+                }
+            }
+            self.publish();
+            self.note_holder();
+            let due = self
+                .machine
+                .poll_timeout()
+                .map(|at| self.origin + (at - Instant::ZERO));
+            let input = tokio::select! {
+                answer = async { match request.as_mut() { Some(request) => request.await, None => std::future::pending().await } } => {
+                    request = None;
+                    Some(answer)
+                }
+                () = async { match due { Some(due) => tokio::time::sleep_until(due).await, None => std::future::pending().await } } => None,
+                _ = &mut stop, if !self.stopping => {
+                    self.stopping = true;
+                    Some(Input::Stop)
+                }
+            };
+            let now = self.now();
+            match input {
+                Some(input) => self.machine.handle(now, input),
+                None => self.machine.handle_timeout(now),
+            }
+        }
+    }
+
+    fn now(&self) -> Instant {
+        let elapsed = self.origin.elapsed().as_nanos();
+        Instant::from_nanos(u64::try_from(elapsed).unwrap_or(u64::MAX))
+    }
+
+    fn announce(&self, leading: bool) {
+        if leading {
+            tracing::info!("leading: this replica assigns addresses");
+        } else if self.stopping {
+            tracing::info!("giving up leadership");
+        } else {
+            tracing::warn!("no longer leading: another replica assigns addresses, or the API server is away");
+        }
+        // Before the news: nobody who hears of lost leadership may find the fence open.
+        self.publish();
+        if self.tell.send(Happening::Leading(leading)).is_err() {
+            tracing::debug!("nobody listens to the election any more");
+        }
+    }
+
+    fn publish(&self) {
+        let until = self
+            .machine
+            .leading_until()
+            .map(|at| self.origin + (at - Instant::ZERO));
+        self.open
+            .send_if_modified(|known| std::mem::replace(known, until) != until);
+    }
+
+    /// Says who leads when that changes, so that a standby's log explains itself.
+    fn note_holder(&mut self) {
+        let holder = self.machine.holder();
+        if self.holder.as_deref() != holder {
+            self.holder = holder.map(str::to_owned);
+            let own = self.holder.as_deref() == Some(self.identity.as_str());
+            self.acquired = own.then(|| MicroTime(Timestamp::now()));
+            tracing::info!(
+                holder = self.holder.as_deref().unwrap_or("nobody"),
+                "the Lease has a new holder"
+            );
+        }
+    }
+}
+
+async fn bounded(request: impl Future<Output = Input>) -> Input {
+    tokio::time::timeout(Timing::default().request, request)
+        .await
+        .unwrap_or_else(|_| {
+            tracing::warn!("a request for the Lease timed out");
+            Input::Failed
+        })
+}
+
+async fn read(api: Api<Lease>) -> Input {
+    match api.get_opt(objects::CONTROLLER_LEASE).await {
+        Ok(lease) => Input::Read(lease.map(record)),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn write(api: Api<Lease>, wanted: Record, acquired: Option<MicroTime>) -> Input {
+    let now = MicroTime(Timestamp::now());
+    let create = wanted.version.is_empty();
+    let body = Lease {
+        metadata: ObjectMeta {
+            name: Some(objects::CONTROLLER_LEASE.into()),
+            resource_version: (!create).then_some(wanted.version),
+            ..ObjectMeta::default()
+        },
+        spec: Some(LeaseSpec {
+            holder_identity: Some(wanted.holder),
+            lease_duration_seconds: i32::try_from(wanted.seconds).ok(),
+            lease_transitions: i32::try_from(wanted.transitions).ok(),
+            acquire_time: Some(acquired.unwrap_or_else(|| now.clone())),
+            renew_time: Some(now),
+            ..LeaseSpec::default()
+        }),
+    };
+    let parameters = PostParams::default();
+    let answer = if create {
+        api.create(&parameters, &body).await
+    } else {
+        api.replace(objects::CONTROLLER_LEASE, &parameters, &body).await
+    };
+    match answer {
+        Ok(lease) => Input::Written(record(lease)),
+        // 409: another version, or it exists; 404: deleted meanwhile. Reading tells.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Input::Conflict,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &kube::Error) -> Input {
+    tracing::warn!(%error, "a request for the Lease failed");
+    Input::Failed
+}
+
+fn record(lease: Lease) -> Record {
+    let spec = lease.spec.unwrap_or_default();
+    let number = |value: Option<i32>| value.and_then(|value| u32::try_from(value).ok()).unwrap_or(0);
+    Record {
+        version: lease.metadata.resource_version.unwrap_or_default(),
+        holder: spec.holder_identity.unwrap_or_default(),
+        seconds: number(spec.lease_duration_seconds),
+        transitions: number(spec.lease_transitions),
+    }
+}

@@ -1,0 +1,300 @@
+use std::collections::BTreeSet;
+
+use metallb_model::{Config, Kind, Labels, ObjectRef, Source, Sources};
+use serde_json::{Value, json};
+
+use crate::{
+    EXCLUDE_LABEL, Eligibility, Endpoints, Exclusion, NodeFacts, NodeName, Nodes, Refusal, ServiceFacts,
+    Standing,
+};
+
+fn source<T: serde::de::DeserializeOwned>(kind: Kind, name: &str, spec: Value) -> Source<T> {
+    let object = ObjectRef {
+        kind,
+        namespace: "metallb-system".into(),
+        name: name.into(),
+        uid: String::new(),
+        created: 0,
+        generation: 1,
+    };
+    Source::from_json(object, Labels::new(), spec, None)
+}
+
+/// Pool `pool` with `192.0.2.0/24` and `2001:db8::/64`, and the given advertisements.
+fn config(advertisements: &[Value]) -> Config {
+    let sources = Sources {
+        pools: vec![source(
+            Kind::IpAddressPool,
+            "pool",
+            json!({"addresses": ["192.0.2.0/24", "2001:db8::/64"]}),
+        )],
+        l2_advertisements: advertisements
+            .iter()
+            .enumerate()
+            .map(|(n, spec)| source(Kind::L2Advertisement, &format!("ad{n}"), spec.clone()))
+            .collect(),
+    };
+    let (config, issues) = Config::from_sources(&sources, "metallb-system");
+    assert_eq!(issues, vec![]);
+    config
+}
+
+fn labels(text: &str) -> Labels {
+    text.split(',')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(k, v)| (k.into(), v.into()))
+        .collect()
+}
+
+/// Nodes n1, n2, n3, each with the label `name`.
+fn nodes() -> Nodes {
+    ["n1", "n2", "n3"]
+        .map(|name| {
+            let facts = NodeFacts {
+                labels: labels(&format!("name={name}")),
+                network_unavailable: false,
+            };
+            (NodeName::from(name), facts)
+        })
+        .into()
+}
+
+fn endpoints(on: &[&str]) -> Endpoints {
+    Endpoints {
+        any: !on.is_empty(),
+        nodes: on.iter().map(|n| NodeName::from(*n)).collect(),
+    }
+}
+
+fn service(addresses: &[&str]) -> ServiceFacts {
+    ServiceFacts {
+        namespace: "default".into(),
+        name: "web".into(),
+        labels: labels("app=web"),
+        addresses: addresses.iter().map(|a| a.parse().expect("address")).collect(),
+        local: false,
+        shared: false,
+    }
+}
+
+fn select(name: &str) -> Value {
+    json!({"matchLabels": {"name": name}})
+}
+
+#[test]
+fn refusals() {
+    let by_service = json!({"serviceSelectors": [{"matchLabels": {"app": "web"}}]});
+    let other_service = json!({"serviceSelectors": [{"matchLabels": {"app": "db"}}]});
+    let shared = ServiceFacts {
+        shared: true,
+        ..service(&["192.0.2.1"])
+    };
+    let cases = [
+        (service(&[]), vec![json!({})], &["n1"][..], Refusal::NoAddress),
+        (
+            service(&["198.51.100.1"]),
+            vec![json!({})],
+            &["n1"],
+            Refusal::NotInPool("198.51.100.1".parse().expect("ip")),
+        ),
+        (
+            service(&["192.0.2.1"]),
+            vec![],
+            &["n1"],
+            Refusal::NoAdvertisement { pool: "pool".into() },
+        ),
+        (
+            service(&["192.0.2.1"]),
+            vec![other_service],
+            &["n1"],
+            Refusal::NoAdvertisement { pool: "pool".into() },
+        ),
+        (
+            shared,
+            vec![by_service],
+            &["n1"],
+            Refusal::SharedWithServiceSelectors {
+                advertisement: "ad0".into(),
+            },
+        ),
+        (
+            service(&["192.0.2.1"]),
+            vec![json!({})],
+            &[],
+            Refusal::NoEndpoints,
+        ),
+    ];
+    for (service, advertisements, on, expected) in cases {
+        let result = Eligibility::of(
+            &service,
+            &endpoints(on),
+            &nodes(),
+            &config(&advertisements),
+            false,
+        );
+        assert_eq!(result, Err(expected));
+    }
+}
+
+#[test]
+fn exclusions() {
+    let service = ServiceFacts {
+        local: true,
+        ..service(&["192.0.2.1"])
+    };
+    let mut nodes = nodes();
+    nodes.get_mut("n1").expect("n1").network_unavailable = true;
+    nodes
+        .get_mut("n2")
+        .expect("n2")
+        .labels
+        .insert(EXCLUDE_LABEL.into(), String::new());
+    nodes.insert(
+        "n4".into(),
+        NodeFacts {
+            labels: labels("name=n4"),
+            ..NodeFacts::default()
+        },
+    );
+    let config = config(&[json!({"nodeSelectors": [select("n1"), select("n2"), select("n4")]})]);
+    let endpoints = endpoints(&["n1", "n2", "n3"]);
+    let strict = Eligibility::of(&service, &endpoints, &nodes, &config, false).expect("announced");
+    let expected = [
+        ("n1", Exclusion::NetworkUnavailable),
+        ("n2", Exclusion::ExcludeLabel),
+        ("n3", Exclusion::NotSelected),
+        ("n4", Exclusion::NoLocalEndpoint),
+    ];
+    assert_eq!(
+        strict.excluded,
+        expected.map(|(name, why)| (NodeName::from(name), why)).into()
+    );
+    assert!(strict.candidates.is_empty());
+    let decision = strict.elect(service.addresses[0], |_| true);
+    assert_eq!((decision.owner, decision.liveness_ignored), (None, false));
+
+    let lenient = Eligibility::of(&service, &endpoints, &nodes, &config, true).expect("announced");
+    assert_eq!(
+        lenient.candidates.keys().map(|name| &**name).collect::<Vec<_>>(),
+        ["n2"]
+    );
+}
+
+#[test]
+fn cluster_policy_needs_an_endpoint_anywhere_and_local_policy_one_on_the_node() {
+    let endpoints = endpoints(&["n2"]);
+    let config = config(&[json!({})]);
+    let cluster =
+        Eligibility::of(&service(&["192.0.2.1"]), &endpoints, &nodes(), &config, false).expect("announced");
+    assert_eq!(cluster.candidates.len(), 3);
+    let local = ServiceFacts {
+        local: true,
+        ..service(&["192.0.2.1"])
+    };
+    let local = Eligibility::of(&local, &endpoints, &nodes(), &config, false).expect("announced");
+    assert_eq!(
+        local.candidates.keys().map(|name| &**name).collect::<Vec<_>>(),
+        ["n2"]
+    );
+}
+
+#[test]
+fn preferences_add_up_over_advertisements_that_select_the_node() {
+    let prefer = |weight: u32, name: &str| json!({"weight": weight, "preference": select(name)});
+    let config = config(&[
+        json!({"preferredNodeSelectors": [prefer(10, "n1"), prefer(5, "n2")]}),
+        json!({"preferredNodeSelectors": [prefer(6, "n2")]}),
+        json!({"nodeSelectors": [select("n1")], "preferredNodeSelectors": [prefer(100, "n3")]}),
+    ]);
+    let all = Eligibility::of(
+        &service(&["192.0.2.1"]),
+        &endpoints(&["n1"]),
+        &nodes(),
+        &config,
+        false,
+    );
+    let all = all.expect("announced");
+    let scores: Vec<u64> = all.candidates.values().map(|c| c.score).collect();
+    assert_eq!(scores, [10, 11, 0]);
+    let decision = all.elect("192.0.2.1".parse().expect("ip"), |_| true);
+    assert_eq!(decision.owner.as_deref(), Some("n2"));
+    assert_eq!(decision.standings["n1"], Standing::Standby { place: 1 });
+    assert_eq!(decision.standings["n3"], Standing::Standby { place: 2 });
+}
+
+#[test]
+fn interfaces_are_the_union_and_one_unrestricted_advertisement_lifts_the_restriction() {
+    let cases = [
+        (vec![json!({"interfaces": ["eth0"]})], Some(vec!["eth0"])),
+        (
+            vec![json!({"interfaces": ["eth0"]}), json!({"interfaces": ["eth1"]})],
+            Some(vec!["eth0", "eth1"]),
+        ),
+        (vec![json!({"interfaces": ["eth0"]}), json!({})], None),
+        (
+            vec![
+                json!({"interfaces": ["eth0"]}),
+                json!({"nodeSelectors": [select("n2")]}),
+            ],
+            Some(vec!["eth0"]),
+        ),
+    ];
+    for (advertisements, expected) in cases {
+        let config = config(&advertisements);
+        let all = Eligibility::of(
+            &service(&["192.0.2.1"]),
+            &endpoints(&["n1"]),
+            &nodes(),
+            &config,
+            false,
+        );
+        let expected: Option<BTreeSet<_>> = expected.map(|names| names.into_iter().map(Into::into).collect());
+        assert_eq!(all.expect("announced").candidates["n1"].interfaces, expected);
+    }
+}
+
+#[test]
+fn the_dead_are_passed_over_and_never_nobody() {
+    let address = "192.0.2.10".parse().expect("ip");
+    let config = config(&[json!({})]);
+    let all = Eligibility::of(
+        &service(&["192.0.2.10"]),
+        &endpoints(&["n1"]),
+        &nodes(),
+        &config,
+        false,
+    );
+    let all = all.expect("announced");
+    let order = crate::rank(["n1", "n2", "n3"].map(|n| (n, 0)), address);
+
+    let second = all.elect(address, |node| node != order[0]);
+    assert_eq!(second.owner.as_deref(), Some(order[1]));
+    assert_eq!(second.standings[order[0]], Standing::NotAlive);
+    assert_eq!(second.standings[order[2]], Standing::Standby { place: 1 });
+    assert!(!second.liveness_ignored);
+
+    let none = all.elect(address, |_| false);
+    assert_eq!(none.owner.as_deref(), Some(order[0]));
+    assert!(none.liveness_ignored);
+
+    for dead in 0..8_u32 {
+        let alive = |node: &str| dead & (1 << (node.as_bytes()[1] - b'1')) == 0;
+        assert_eq!(
+            all.owner(address, alive),
+            all.elect(address, alive).owner.as_ref(),
+            "{dead:03b}"
+        );
+    }
+}
+
+#[test]
+fn the_first_address_decides_for_both_families() {
+    let config = config(&[json!({})]);
+    let both = service(&["192.0.2.10", "2001:db8::10"]);
+    let all = Eligibility::of(&both, &endpoints(&["n1"]), &nodes(), &config, false).expect("announced");
+    let single = all.elect(both.addresses[0], |_| true);
+    assert_eq!(
+        single.owner.as_deref(),
+        Some(crate::rank(["n1", "n2", "n3"].map(|n| (n, 0)), both.addresses[0])[0])
+    );
+}

@@ -1,0 +1,642 @@
+//! The membership machine.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use foca::{Foca, NoCustomBroadcast, State, Timer};
+use metallb_sansio::{Instant, Machine, SeededRng, Timers};
+use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
+
+use crate::codec::Codec;
+use crate::message::Content;
+use crate::runtime::Collected;
+use crate::seal::{OpenError, Sealer, Secret, Session};
+use crate::{Identity, NodeName, Timing};
+
+/// Peers called at one tick at most, so that many dead nodes cost little.
+const CALLS_AT_ONCE: usize = 8;
+/// How long a dead peer that is no longer listed is still called: the list may be stale.
+const CALL_UNLISTED_FOR: Duration = Duration::from_secs(600);
+/// Own stalls are forgiven up to this much in a row; then peers are judged all the same, or a speaker that is always
+/// late would never take over.
+const FORGIVEN_IN_A_ROW: Duration = Duration::from_secs(2);
+
+/// What a membership machine is made of.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub node: NodeName,
+    /// Where peers reach us, UDP.
+    pub address: SocketAddr,
+    /// Which life of this speaker it is: greater than that of any earlier one, such as milliseconds since 1970.
+    pub generation: u64,
+    /// Seed of the order of probes.
+    pub seed: u64,
+    /// A random number never used before.
+    pub session: Session,
+    /// The cluster's shared secret.
+    pub secret: Secret,
+    /// Periods and limits.
+    pub timing: Timing,
+}
+
+/// What the machine is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A datagram arrived.
+    Datagram(Vec<u8>),
+    /// All peers there should be, with the addresses of their speakers; our own entry is ignored. Those in the first
+    /// list are presumed alive for [`Timing::presumption`].
+    Peers(BTreeMap<NodeName, SocketAddr>),
+    /// The shared secret as it is now.
+    Secret(Secret),
+    /// A cable is back: call whoever is silent now and not at the next turn.
+    CallNow,
+    /// This speaker stops: say so to everybody. Nothing happens afterwards.
+    Leave,
+}
+
+/// What the machine wants done or known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a datagram.
+    Send {
+        /// To whom.
+        to: SocketAddr,
+        /// What.
+        datagram: Vec<u8>,
+    },
+    /// The node counts as alive from now on.
+    Joined(NodeName),
+    /// The node no longer counts as alive; [`Member::state`] says why.
+    Lost(NodeName),
+    /// The others had declared us dead and have to hear that we are not; whatever they took over, they give back.
+    Rejoined,
+}
+
+/// How a peer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// Not heard yet, but it was there when we started: counts as alive for a moment.
+    Presumed,
+    /// Heard and answering.
+    Alive,
+    /// Listed but never heard.
+    Unheard,
+    /// Stopped answering.
+    Dead,
+    /// Said that it goes.
+    Left,
+}
+
+impl PeerState {
+    /// Whether the peer takes part in decisions.
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Presumed | Self::Alive)
+    }
+}
+
+/// What happened since the machine was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Datagrams that were opened and understood.
+    pub received: u64,
+    /// Datagrams dropped: not our format.
+    pub malformed: u64,
+    /// Datagrams dropped: sealed with another key, or sealed or clear when we are not.
+    pub wrong_key: u64,
+    /// Datagrams dropped: seen before.
+    pub replayed: u64,
+    /// Messages that made no sense to the protocol, such as one from our own name.
+    pub rejected: u64,
+    /// Times that our own process was found stalled.
+    pub stalls: u64,
+    /// Suspicions of ours about peers.
+    pub suspicions: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Peer {
+    state: PeerState,
+    /// Its last known life.
+    identity: Option<Identity>,
+    /// Where to call it.
+    address: SocketAddr,
+    listed: bool,
+    /// Since when it has been in its state.
+    since: Instant,
+}
+
+impl Peer {
+    /// The identity under which it can be called, whichever life it is in.
+    fn callable(&self, name: &NodeName) -> Identity {
+        let generation = self.identity.as_ref().map_or(0, |identity| identity.generation);
+        Identity { name: Arc::clone(name), address: self.address, generation }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Wake {
+    Foca(Timer<Identity>),
+    Accuse { accused: Identity, incarnation: u16 },
+    Call,
+    EndPresumption,
+    EndRecovery,
+    Keys,
+}
+
+/// The membership of one speaker, from its own point of view.
+pub struct Member {
+    foca: Foca<Identity, Codec, Xoshiro256PlusPlus, NoCustomBroadcast>,
+    sealer: Sealer,
+    timing: Timing,
+    rng: SeededRng,
+    timers: Timers<Wake>,
+    peers: BTreeMap<NodeName, Peer>,
+    outputs: VecDeque<Output>,
+    counters: Counters,
+    listed_once: bool,
+    left: bool,
+    call_after: Option<NodeName>,
+    forgiven: Duration,
+    recovering_until: Option<Instant>,
+    clear_reported: bool,
+}
+
+impl Member {
+    /// A speaker's membership at the start of its life, with no peers yet.
+    pub fn new(now: Instant, config: Config) -> Self {
+        let identity = Identity {
+            name: config.node,
+            address: config.address,
+            generation: config.generation,
+        };
+        let rng = Xoshiro256PlusPlus::seed_from_u64(config.seed);
+        let mut timers = Timers::new();
+        timers.set(now + config.timing.call_every, Wake::Call);
+        Self {
+            foca: Foca::new(identity, config.timing.foca(false), rng, Codec),
+            sealer: Sealer::new(config.session, config.secret),
+            rng: SeededRng::new(config.seed ^ 0x6d65_6d62_6572),
+            timing: config.timing,
+            timers,
+            peers: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+            listed_once: false,
+            left: false,
+            call_after: None,
+            forgiven: Duration::ZERO,
+            recovering_until: None,
+            clear_reported: false,
+        }
+    }
+
+    /// Our own node.
+    pub fn node(&self) -> &NodeName {
+        &self.foca.identity().name
+    }
+
+    /// Every peer known and how it stands; not ourselves.
+    pub fn peers(&self) -> impl Iterator<Item = (&NodeName, PeerState)> {
+        self.peers.iter().map(|(name, peer)| (name, peer.state))
+    }
+
+    /// How a peer stands; `None` when it is unknown.
+    pub fn state(&self, node: &str) -> Option<PeerState> {
+        self.peers.get(node).map(|peer| peer.state)
+    }
+
+    /// Whether the node takes part in decisions: it is ourselves, or a live peer.
+    pub fn is_live(&self, node: &str) -> bool {
+        node == &**self.node() || self.state(node).is_some_and(PeerState::is_live)
+    }
+
+    /// What was counted.
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Whether datagrams are sent in the clear for want of a secret. True once per change, for the log.
+    pub fn take_clear_notice(&mut self) -> bool {
+        let clear = self.sealer.is_clear();
+        let notice = clear && !self.clear_reported;
+        self.clear_reported = clear;
+        notice
+    }
+
+    fn datagram(&mut self, now: Instant, datagram: &[u8]) {
+        let content = match self.sealer.open(datagram) {
+            Ok(content) => content,
+            Err(error) => {
+                match error {
+                    OpenError::Malformed => self.counters.malformed += 1,
+                    OpenError::WrongKey => self.counters.wrong_key += 1,
+                    OpenError::Replayed => self.counters.replayed += 1,
+                }
+                return;
+            }
+        };
+        let Ok(content) = Content::decode(&content) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        self.counters.received += 1;
+        match content {
+            Content::Swim(body) => self.drive(now, |foca, collected| foca.handle_data(body, collected)),
+            Content::Accusation {
+                accuser,
+                accused,
+                incarnation,
+            } => {
+                self.accused(now, accuser, &accused, incarnation);
+            }
+            Content::Leaving(identity) => self.peer_leaves(now, identity),
+        }
+    }
+
+    /// Somebody suspects us: prove that we live, to the accuser itself.
+    fn accused(&mut self, now: Instant, accuser: Identity, accused: &Identity, incarnation: u16) {
+        if accuser.name == *self.node() || accused.name != *self.node() {
+            self.counters.rejected += 1;
+            return;
+        }
+        if accused == self.foca.identity() {
+            let update = foca::Member::new(accused.clone(), incarnation, State::Suspect);
+            self.drive(now, |foca, collected| {
+                foca.apply_many(core::iter::once(update), false, collected)
+            });
+        }
+        // The call carries our present life and incarnation, either of which ends the suspicion.
+        self.drive(now, |foca, collected| foca.announce(accuser, collected));
+    }
+
+    fn peer_leaves(&mut self, now: Instant, identity: Identity) {
+        if identity.name == *self.node() {
+            self.counters.rejected += 1;
+            return;
+        }
+        let name = Arc::clone(&identity.name);
+        let was_live = self.is_live(&name);
+        let update = foca::Member::down(identity);
+        self.drive(now, |foca, collected| {
+            foca.apply_many(core::iter::once(update), true, collected)
+        });
+        if let Some(peer) = self.peers.get_mut(&name)
+            && was_live
+            && peer.state == PeerState::Dead
+        {
+            peer.state = PeerState::Left;
+        }
+    }
+
+    fn list(&mut self, now: Instant, listed: BTreeMap<NodeName, SocketAddr>) {
+        let first = !core::mem::replace(&mut self.listed_once, true);
+        let own = Arc::clone(self.node());
+        for peer in self.peers.values_mut() {
+            peer.listed = false;
+        }
+        for (name, address) in listed.into_iter().filter(|(name, _)| *name != own) {
+            if let Some(peer) = self.peers.get_mut(&name) {
+                peer.listed = true;
+                peer.address = address;
+            } else {
+                let state = if first {
+                    PeerState::Presumed
+                } else {
+                    PeerState::Unheard
+                };
+                if first {
+                    self.outputs.push_back(Output::Joined(Arc::clone(&name)));
+                }
+                self.peers.insert(
+                    name,
+                    Peer {
+                        state,
+                        identity: None,
+                        address,
+                        listed: true,
+                        since: now,
+                    },
+                );
+            }
+        }
+        self.forget_unlisted(now);
+        if first {
+            self.timers
+                .set(now + self.timing.presumption, Wake::EndPresumption);
+        }
+        self.call(now);
+    }
+
+    fn forget_unlisted(&mut self, now: Instant) {
+        self.peers
+            .retain(|_, peer| peer.listed || peer.state.is_live() || now - peer.since < CALL_UNLISTED_FOR);
+    }
+
+    /// Calls peers that are known and not heard, some at a time and in turn.
+    fn call(&mut self, now: Instant) {
+        let silent = |peer: &Peer| peer.state != PeerState::Alive;
+        let after = self.call_after.take();
+        let wrapped = self
+            .peers
+            .iter()
+            .filter(|(name, _)| after.as_ref().is_none_or(|a| *name > a));
+        let rest = self
+            .peers
+            .iter()
+            .filter(|(name, _)| after.as_ref().is_some_and(|a| *name <= a));
+        let called: Vec<Identity> = wrapped
+            .chain(rest)
+            .filter(|(_, peer)| silent(peer))
+            .take(CALLS_AT_ONCE)
+            .map(|(name, peer)| peer.callable(name))
+            .collect();
+        self.call_after = called.last().map(|identity| Arc::clone(&identity.name));
+        for identity in called {
+            self.drive(now, |foca, collected| foca.announce(identity, collected));
+        }
+    }
+
+    /// Calls every peer, whatever it is held for.
+    fn call_all(&mut self, now: Instant) {
+        let all: Vec<Identity> = self.peers.iter().map(|(name, peer)| peer.callable(name)).collect();
+        for identity in all {
+            self.drive(now, |foca, collected| foca.announce(identity, collected));
+        }
+    }
+
+    /// Whether exactly this suspicion still stands.
+    fn suspects(&self, id: &Identity, incarnation: u16) -> bool {
+        self.foca.iter_members().any(|member| {
+            member.id() == id && member.incarnation() == incarnation && member.state() == State::Suspect
+        })
+    }
+
+    /// Tells a suspect that it is one, as long as it is.
+    fn accuse(&mut self, now: Instant, accused: Identity, incarnation: u16) {
+        if !self.suspects(&accused, incarnation) {
+            return;
+        }
+        let to = accused.address;
+        let content = Content::Accusation {
+            accuser: self.foca.identity().clone(),
+            accused: accused.clone(),
+            incarnation,
+        };
+        self.send(to, &content);
+        self.timers.set(
+            now + self.timing.accuse_every,
+            Wake::Accuse { accused, incarnation },
+        );
+    }
+
+    fn send(&mut self, to: SocketAddr, content: &Content<'_>) {
+        match content.encode() {
+            Ok(bytes) => {
+                let datagram = self.sealer.seal(&bytes);
+                self.counters.sent += 1;
+                self.outputs.push_back(Output::Send { to, datagram });
+            }
+            Err(_) => self.counters.rejected += 1,
+        }
+    }
+
+    /// Calls into `foca` and acts on what it asks for.
+    fn drive(
+        &mut self,
+        now: Instant,
+        call: impl FnOnce(
+            &mut Foca<Identity, Codec, Xoshiro256PlusPlus, NoCustomBroadcast>,
+            &mut Collected,
+        ) -> Result<(), foca::Error>,
+    ) {
+        let mut collected = Collected::default();
+        if call(&mut self.foca, &mut collected).is_err() {
+            self.counters.rejected += 1;
+        }
+        self.act(now, collected);
+    }
+
+    /// Does what `foca` asked for.
+    fn act(&mut self, now: Instant, collected: Collected) {
+        for (to, body) in collected.sends {
+            self.send(to.address, &Content::Swim(&body));
+        }
+        for (after, timer) in collected.timers {
+            if let Timer::ChangeSuspectToDown {
+                member_id,
+                incarnation,
+                ..
+            } = &timer
+            {
+                self.counters.suspicions += 1;
+                let accuse = Wake::Accuse {
+                    accused: member_id.clone(),
+                    incarnation: *incarnation,
+                };
+                self.timers.set(now, accuse);
+            }
+            self.timers.set(now + after, Wake::Foca(timer));
+        }
+        if collected.members_changed {
+            self.compare(now);
+        }
+        if collected.rejoined {
+            self.outputs.push_back(Output::Rejoined);
+            // With a new identity foca stops probing until it hears from somebody; who is dead by now never speaks.
+            let mut again = Collected::default();
+            if self.foca.apply_many(core::iter::empty(), false, &mut again).is_err() {
+                self.counters.rejected += 1;
+            }
+            self.act(now, again);
+            // Peers may have taken a new identity at the same moment, and know us under the old one as we know them.
+            self.call_all(now);
+        }
+    }
+
+    /// Takes over which peers `foca` holds for alive and reports the differences.
+    fn compare(&mut self, now: Instant) {
+        let active: BTreeMap<NodeName, Identity> = self
+            .foca
+            .iter_members()
+            .map(|member| (Arc::clone(&member.id().name), member.id().clone()))
+            .collect();
+        for (name, peer) in &mut self.peers {
+            if peer.state == PeerState::Alive && !active.contains_key(name) {
+                peer.state = PeerState::Dead;
+                peer.since = now;
+                self.outputs.push_back(Output::Lost(Arc::clone(name)));
+            }
+        }
+        for (name, identity) in active {
+            let address = identity.address;
+            let peer = self.peers.entry(Arc::clone(&name)).or_insert(Peer {
+                state: PeerState::Unheard,
+                identity: None,
+                address,
+                listed: false,
+                since: now,
+            });
+            if peer.state != PeerState::Alive {
+                if !peer.state.is_live() {
+                    self.outputs.push_back(Output::Joined(name));
+                }
+                peer.state = PeerState::Alive;
+                peer.since = now;
+            }
+            peer.identity = Some(identity);
+        }
+    }
+
+    fn end_presumption(&mut self, now: Instant) {
+        for (name, peer) in &mut self.peers {
+            if peer.state == PeerState::Presumed {
+                peer.state = PeerState::Unheard;
+                peer.since = now;
+                self.outputs.push_back(Output::Lost(Arc::clone(name)));
+            }
+        }
+    }
+
+    fn leave(&mut self, now: Instant) {
+        let identity = self.foca.identity().clone();
+        let peers: Vec<SocketAddr> = self
+            .foca
+            .iter_members()
+            .map(|member| member.id().address)
+            .collect();
+        // Twice, because nobody answers: a single lost datagram would cost the peer the whole time of detection.
+        for _ in 0..2 {
+            for peer in &peers {
+                self.send(*peer, &Content::Leaving(identity.clone()));
+            }
+        }
+        self.drive(now, |foca, collected| foca.leave_cluster(collected));
+        self.timers = Timers::new();
+        self.left = true;
+    }
+
+    /// Whether we were stalled, in which case the peers get the time that we slept and what they sent meanwhile is read
+    /// before anything is held against them.
+    fn forgive_own_stall(&mut self, now: Instant) -> bool {
+        let Some(due) = self.timers.next() else {
+            return false;
+        };
+        let late = now - due;
+        if late <= self.timing.stall {
+            if due <= now {
+                self.forgiven = Duration::ZERO;
+            }
+            return false;
+        }
+        self.counters.stalls += 1;
+        if self.forgiven >= FORGIVEN_IN_A_ROW {
+            return false;
+        }
+        self.forgiven += late;
+        self.timers.postpone(late + self.timing.probe_rtt);
+        if self.recovering_until.is_none() {
+            self.set_recovering(true);
+            self.timers.set(now + self.timing.recovery, Wake::EndRecovery);
+        }
+        self.recovering_until = Some(now + self.timing.recovery);
+        true
+    }
+
+    fn set_recovering(&mut self, recovering: bool) {
+        if self.foca.set_config(self.timing.foca(recovering)).is_err() {
+            self.counters.rejected += 1;
+        }
+    }
+
+    fn wake(&mut self, now: Instant, wake: Wake) {
+        match wake {
+            Wake::Foca(timer) => {
+                let verdict = if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer {
+                    // Foca 2.0.0 tells also those that have cleared themselves that they are dead.
+                    if !self.suspects(member_id, *incarnation) {
+                        return;
+                    }
+                    true
+                } else {
+                    false
+                };
+                let before = self.foca.num_members();
+                self.drive(now, |foca, collected| foca.handle_timer(timer, collected));
+                if verdict && self.foca.num_members() < before {
+                    // The others hear of it now and not with the next round of gossip.
+                    for _ in 0..2 {
+                        self.drive(now, |foca, collected| foca.gossip(collected));
+                    }
+                }
+            }
+            Wake::Accuse { accused, incarnation } => self.accuse(now, accused, incarnation),
+            Wake::Call => {
+                self.forget_unlisted(now);
+                self.call(now);
+                let jitter = self.rng.up_to(self.timing.call_every / 4);
+                self.timers.set(now + self.timing.call_every + jitter, Wake::Call);
+            }
+            Wake::EndPresumption => self.end_presumption(now),
+            Wake::EndRecovery => match self.recovering_until {
+                Some(until) if until > now => self.timers.set(until, Wake::EndRecovery),
+                _ => {
+                    self.recovering_until = None;
+                    self.set_recovering(false);
+                }
+            },
+            Wake::Keys => self.sealer.advance(now),
+        }
+    }
+}
+
+impl Machine for Member {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle(&mut self, now: Instant, input: Input) {
+        if self.left {
+            return;
+        }
+        match input {
+            Input::Datagram(datagram) => self.datagram(now, &datagram),
+            Input::Peers(listed) => self.list(now, listed),
+            Input::Secret(secret) => {
+                self.sealer.change(now, secret);
+                self.timers.retain(|wake| !matches!(wake, Wake::Keys));
+                if let Some(at) = self.sealer.next_change() {
+                    self.timers.set(at, Wake::Keys);
+                }
+            }
+            Input::CallNow => self.call(now),
+            Input::Leave => self.leave(now),
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.left || self.forgive_own_stall(now) {
+            return;
+        }
+        while let Some(wake) = self.timers.pop_due(now) {
+            let keys = matches!(wake, Wake::Keys);
+            self.wake(now, wake);
+            if keys && let Some(at) = self.sealer.next_change() {
+                self.timers.set(at, Wake::Keys);
+            }
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+}

@@ -1,0 +1,125 @@
+//! What stands inside a sealed datagram: a version, a kind and the body.
+
+use bytes::BufMut;
+
+use crate::Identity;
+use crate::codec::{CodecError, get_identity, get_u16, put_identity};
+
+/// Version of the format inside the envelope; datagrams of another version are counted and dropped.
+pub(crate) const VERSION: u8 = 1;
+
+const KIND_SWIM: u8 = 0;
+const KIND_ACCUSATION: u8 = 1;
+const KIND_LEAVING: u8 = 2;
+
+/// A datagram's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content<'a> {
+    /// A message of the SWIM protocol, for `foca`.
+    Swim(&'a [u8]),
+    /// "I suspect you": lets the accused answer before it is declared dead.
+    Accusation {
+        /// Who accuses and wants to hear the answer.
+        accuser: Identity,
+        /// Who is accused, in exactly this life.
+        accused: Identity,
+        /// The incarnation that is under suspicion.
+        incarnation: u16,
+    },
+    /// "I am going", said to everybody by a speaker that stops.
+    Leaving(Identity),
+}
+
+impl<'a> Content<'a> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        let mut bytes = vec![VERSION];
+        match self {
+            Self::Swim(body) => {
+                bytes.push(KIND_SWIM);
+                bytes.extend_from_slice(body);
+            }
+            Self::Accusation {
+                accuser,
+                accused,
+                incarnation,
+            } => {
+                bytes.push(KIND_ACCUSATION);
+                put_identity(accuser, &mut bytes)?;
+                put_identity(accused, &mut bytes)?;
+                bytes.put_u16(*incarnation);
+            }
+            Self::Leaving(identity) => {
+                bytes.push(KIND_LEAVING);
+                put_identity(identity, &mut bytes)?;
+            }
+        }
+        Ok(bytes)
+    }
+
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, CodecError> {
+        let [version, kind, body @ ..] = bytes else {
+            return Err(CodecError::Truncated);
+        };
+        if *version != VERSION {
+            return Err(CodecError::Invalid);
+        }
+        let mut rest = body;
+        let content = match *kind {
+            KIND_SWIM => return Ok(Self::Swim(body)),
+            KIND_ACCUSATION => Self::Accusation {
+                accuser: get_identity(&mut rest)?,
+                accused: get_identity(&mut rest)?,
+                incarnation: get_u16(&mut rest)?,
+            },
+            KIND_LEAVING => Self::Leaving(get_identity(&mut rest)?),
+            _ => return Err(CodecError::Invalid),
+        };
+        if rest.is_empty() {
+            Ok(content)
+        } else {
+            Err(CodecError::Invalid)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contents_survive_the_wire_and_nonsense_does_not() {
+        let id = |name: &str| Identity {
+            name: name.into(),
+            address: "192.0.2.1:7946".parse().expect("address"),
+            generation: 5,
+        };
+        for content in [
+            Content::Swim(b"body"),
+            Content::Accusation {
+                accuser: id("a"),
+                accused: id("b"),
+                incarnation: 3,
+            },
+            Content::Leaving(id("a")),
+        ] {
+            let bytes = content.encode().expect("encodes");
+            assert_eq!(Content::decode(&bytes), Ok(content));
+        }
+        let leaving = Content::Leaving(id("a")).encode().expect("encodes");
+        let with = |at: usize, value: u8| {
+            let mut bytes = leaving.clone();
+            bytes[at] = value;
+            bytes
+        };
+        for bad in [
+            vec![],
+            vec![VERSION],
+            with(0, 9),
+            with(1, 9),
+            with(2, 0),
+            [&leaving[..], &[0]].concat(),
+        ] {
+            assert!(Content::decode(&bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use metallb_sansio::Instant;
+
+use super::lan::{Lan, address, name};
+use crate::{Input, Output, PeerState, Secret};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn set(nodes: &[usize]) -> BTreeSet<usize> {
+    nodes.iter().copied().collect()
+}
+
+/// A settled LAN.
+fn settled(count: usize, seed: u64) -> Lan {
+    let mut lan = Lan::new(count, seed);
+    lan.run(3 * SECOND);
+    let all: BTreeSet<usize> = (1..=count).collect();
+    for node in 1..=count {
+        assert_eq!(lan.live(node), all, "seed {seed}, node {node}");
+    }
+    assert_eq!(lan.losses(), 0, "seed {seed}");
+    lan
+}
+
+#[test]
+fn peers_are_presumed_alive_at_the_start_and_found_missing_later() {
+    let mut lan = Lan::new(1, 1);
+    let peers: BTreeMap<_, _> = [2, 3].map(|n| (name(n), address(n))).into();
+    lan.members.clear();
+    lan.start(1, "secret");
+    lan.tell(1, Input::Peers(peers));
+    assert_eq!(lan.live(1), set(&[1, 2, 3]));
+    lan.run(Duration::from_millis(1_400));
+    assert_eq!(lan.live(1), set(&[1, 2, 3]));
+    lan.run(Duration::from_millis(200));
+    assert_eq!(lan.live(1), set(&[1]));
+    assert_eq!(lan.members[&1].state("n2"), Some(PeerState::Unheard));
+}
+
+#[test]
+fn a_peer_listed_later_counts_only_once_it_is_heard() {
+    let mut lan = settled(2, 2);
+    lan.list(1, 3);
+    assert_eq!(lan.live(1), set(&[1, 2]));
+    lan.start(3, "secret");
+    lan.list(3, 3);
+    lan.run(SECOND);
+    assert_eq!(lan.live(1), set(&[1, 2, 3]));
+    assert_eq!(lan.live(2), set(&[1, 2, 3]), "although not listed there");
+}
+
+#[test]
+fn a_dead_node_is_noticed_by_all_within_the_bound() {
+    for (count, bound_ms) in [(2, 700), (3, 800), (5, 900), (30, 1_100)] {
+        let mut worst = Duration::ZERO;
+        for seed in 0..20 {
+            let mut lan = settled(count, seed);
+            lan.run(Duration::from_millis(seed * 13));
+            let start = lan.now;
+            lan.members.remove(&count);
+            lan.run(3 * SECOND);
+            for node in 1..count {
+                let after = lan.lost_at(node, count, start).expect("noticed");
+                worst = worst.max(after);
+            }
+            assert_eq!(lan.losses(), count - 1, "nobody else was lost");
+        }
+        println!("{count} nodes: a dead one noticed by all within {worst:?}");
+        assert!(
+            worst <= Duration::from_millis(bound_ms),
+            "{count} nodes: {worst:?}"
+        );
+    }
+}
+
+#[test]
+fn loss_of_datagrams_kills_nobody() {
+    for seed in 0..20 {
+        let mut lan = settled(4, seed);
+        lan.loss_percent = 10;
+        lan.run(30 * SECOND);
+        assert_eq!(lan.losses(), 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_cut_node_sees_all_others_go_and_comes_back_when_the_cut_heals() {
+    let mut lan = settled(4, 3);
+    lan.cut.insert(1);
+    lan.run(2 * SECOND);
+    assert_eq!(lan.live(1), set(&[1]));
+    assert_eq!(lan.live(2), set(&[2, 3, 4]));
+    lan.run(10 * SECOND);
+    lan.cut.clear();
+    let healed = lan.now;
+    lan.run(Duration::from_millis(600));
+    for node in 1..=4 {
+        assert_eq!(lan.live(node), set(&[1, 2, 3, 4]), "node {node}");
+    }
+    let rejoined = lan
+        .events
+        .iter()
+        .any(|(at, _, output)| *at >= healed && *output == Output::Rejoined);
+    assert!(rejoined, "one side had to take a new life");
+}
+
+#[test]
+fn two_nodes_that_lost_each_other_meet_again() {
+    let mut lan = settled(2, 4);
+    lan.cut.insert(1);
+    lan.run(60 * SECOND);
+    lan.cut.clear();
+    lan.run(SECOND);
+    assert_eq!((lan.live(1), lan.live(2)), (set(&[1, 2]), set(&[1, 2])));
+}
+
+#[test]
+fn leaving_is_noticed_at_once() {
+    let mut lan = settled(3, 5);
+    let start = lan.now;
+    lan.tell(1, Input::Leave);
+    lan.run(Duration::from_millis(5));
+    for node in [2, 3] {
+        assert_eq!(lan.live(node), set(&[2, 3]));
+        assert_eq!(lan.members[&node].state("n1"), Some(PeerState::Left));
+    }
+    lan.run(2 * SECOND);
+    assert_eq!(lan.live(2), set(&[2, 3]));
+    assert!(lan.lost_at(2, 1, start).expect("lost") < Duration::from_millis(5));
+}
+
+#[test]
+fn a_speaker_restarted_at_once_is_never_lost_and_one_restarted_late_comes_back() {
+    let mut lan = settled(3, 6);
+    lan.members.remove(&2);
+    lan.run(Duration::from_millis(150));
+    lan.start(2, "secret");
+    lan.list(2, 3);
+    lan.run(3 * SECOND);
+    assert_eq!(lan.losses(), 0);
+    lan.members.remove(&2);
+    lan.run(5 * SECOND);
+    assert_eq!(lan.live(1), set(&[1, 3]));
+    lan.start(2, "secret");
+    lan.list(2, 3);
+    lan.run(Duration::from_millis(300));
+    for node in 1..=3 {
+        assert_eq!(lan.live(node), set(&[1, 2, 3]), "node {node}");
+    }
+}
+
+#[test]
+fn a_stalled_speaker_declares_nobody_dead_when_it_wakes() {
+    for pause_ms in [100, 300, 1_000, 10_000] {
+        let mut lan = settled(3, 7);
+        lan.paused.insert(1);
+        lan.run(Duration::from_millis(pause_ms));
+        lan.paused.clear();
+        let woken = lan.now;
+        lan.run(3 * SECOND);
+        for lost in [2, 3] {
+            assert_eq!(lan.lost_at(1, lost, woken), None, "pause of {pause_ms} ms");
+        }
+        assert_eq!(lan.live(2), set(&[1, 2, 3]), "pause of {pause_ms} ms");
+    }
+}
+
+#[test]
+fn a_short_stall_of_a_peer_does_not_kill_it() {
+    for seed in 0..20 {
+        let mut lan = settled(3, seed);
+        lan.paused.insert(1);
+        lan.run(Duration::from_millis(300));
+        lan.paused.clear();
+        lan.run(2 * SECOND);
+        assert_eq!(lan.losses(), 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn all_stalled_at_once_lose_nobody() {
+    for seed in 0..10 {
+        let mut lan = settled(4, seed);
+        lan.paused = set(&[1, 2, 3, 4]);
+        lan.run(10 * SECOND);
+        lan.paused.clear();
+        lan.run(3 * SECOND);
+        assert_eq!(lan.losses(), 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn another_secret_is_another_world_and_counted() {
+    let mut lan = settled(2, 8);
+    lan.start(3, "other");
+    lan.list(3, 3);
+    lan.run(3 * SECOND);
+    assert_eq!(lan.live(1), set(&[1, 2]));
+    assert_eq!(lan.live(3), set(&[3]));
+    assert!(lan.members[&1].counters().wrong_key > 0);
+    assert!(
+        lan.members[&3].counters().wrong_key == 0,
+        "nobody there calls a peer that is not listed"
+    );
+}
+
+#[test]
+fn a_secret_that_changes_at_different_times_loses_nobody() {
+    let mut lan = settled(3, 9);
+    for node in 1..=3 {
+        lan.tell(node, Input::Secret(Secret::new(b"new")));
+        lan.run(40 * SECOND);
+    }
+    lan.run(300 * SECOND);
+    assert_eq!(lan.losses(), 0);
+    lan.start(4, "new");
+    lan.list(4, 4);
+    lan.run(SECOND);
+    assert_eq!(lan.live(1), set(&[1, 2, 3, 4]));
+}
+
+#[test]
+fn nonsense_is_counted_and_survived() {
+    let mut lan = settled(2, 10);
+    let before = lan.members[&1].counters();
+    let mut rng = metallb_sansio::SeededRng::new(1);
+    for _ in 0..1_000 {
+        let bytes = (0..rng.below(80)).map(|_| rng.below(256) as u8).collect();
+        lan.tell(1, Input::Datagram(bytes));
+    }
+    let after = lan.members[&1].counters();
+    assert_eq!(
+        after.malformed + after.wrong_key - before.malformed - before.wrong_key,
+        1_000
+    );
+    assert_eq!(after.received, before.received);
+    lan.run(SECOND);
+    assert_eq!(lan.live(1), set(&[1, 2]));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    let history = |seed| -> Vec<(Instant, usize, Output)> {
+        let mut lan = settled(4, seed);
+        lan.loss_percent = 30;
+        lan.run(20 * SECOND);
+        lan.members.remove(&2);
+        lan.run(5 * SECOND);
+        lan.events
+    };
+    assert_eq!(history(11), history(11));
+}
+
+#[test]
+fn a_short_cut_between_two_gives_nobody_a_new_life() {
+    for cut_ms in (50..400).step_by(10) {
+        let mut lan = settled(2, cut_ms);
+        lan.cut.insert(1);
+        lan.run(Duration::from_millis(cut_ms));
+        lan.cut.clear();
+        lan.run(2 * SECOND);
+        assert_eq!(lan.losses(), 0, "cut of {cut_ms} ms");
+        assert!(!lan.events.iter().any(|(_, _, output)| *output == Output::Rejoined), "cut of {cut_ms} ms");
+    }
+}
+
+#[test]
+fn a_peer_that_dies_while_lives_change_is_still_noticed() {
+    for cut_ms in (300..900).step_by(10) {
+        let mut lan = settled(2, cut_ms);
+        lan.cut.insert(1);
+        lan.run(Duration::from_millis(cut_ms));
+        lan.cut.clear();
+        lan.run(Duration::from_millis(cut_ms % 90));
+        lan.members.remove(&1);
+        lan.run(3 * SECOND);
+        assert_eq!(lan.live(2), set(&[2]), "cut of {cut_ms} ms");
+    }
+}

@@ -1,0 +1,2 @@
+mod lan;
+mod machine;

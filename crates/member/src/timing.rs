@@ -1,0 +1,72 @@
+use core::num::{NonZeroU8, NonZeroUsize};
+use core::time::Duration;
+
+/// The times of membership. All positive; [`Timing::default`] is what the binaries use, chosen by simulation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How often a peer (in turn, in random order) is probed, and how long it has to answer, directly or indirectly.
+    pub probe_period: Duration,
+    /// How long a direct answer may take before others are asked to probe; less than half of `probe_period`.
+    pub probe_rtt: Duration,
+    /// How long a suspect may take to answer before it is dead.
+    pub suspicion: Duration,
+    /// How often a suspect is told that it is one.
+    pub accuse_every: Duration,
+    /// How often peers that are known but not alive are called.
+    pub call_every: Duration,
+    /// How long peers known at the start are presumed alive without having been heard.
+    pub presumption: Duration,
+    /// By how much a timer may be late before it counts as our own stall.
+    pub stall: Duration,
+    /// How long after an own stall suspicion takes `suspicion_after_stall` instead.
+    pub recovery: Duration,
+    /// Suspicion while recovering from an own stall.
+    pub suspicion_after_stall: Duration,
+}
+
+impl Default for Timing {
+    /// A dead node is noticed within about 0.6 s at three nodes: up to two probe periods until it is probed and found
+    /// missing, then the suspicion.
+    fn default() -> Self {
+        Self {
+            probe_period: Duration::from_millis(100),
+            probe_rtt: Duration::from_millis(40),
+            suspicion: Duration::from_millis(360),
+            accuse_every: Duration::from_millis(40),
+            call_every: Duration::from_millis(200),
+            presumption: Duration::from_millis(1_500),
+            stall: Duration::from_millis(40),
+            recovery: Duration::from_secs(5),
+            suspicion_after_stall: Duration::from_millis(800),
+        }
+    }
+}
+
+impl Timing {
+    /// The parameters for `foca`. `recovering` lengthens the suspicion.
+    pub(crate) fn foca(&self, recovering: bool) -> foca::Config {
+        foca::Config {
+            probe_period: self.probe_period,
+            probe_rtt: self.probe_rtt,
+            num_indirect_probes: const { NonZeroUsize::new(3).expect("positive") },
+            max_transmissions: const { NonZeroU8::new(10).expect("positive") },
+            suspect_to_down_after: if recovering {
+                self.suspicion_after_stall
+            } else {
+                self.suspicion
+            },
+            // A dead identity never returns (it renews itself), so it is remembered long enough that no late gossip
+            // brings it back.
+            remove_down_after: Some(Duration::from_secs(3_600)),
+            max_packet_size: const { NonZeroUsize::new(1_300).expect("positive") },
+            notify_down_members: true,
+            // Peers come from outside and are called by the machine, which also works with nobody alive.
+            periodic_announce: None,
+            periodic_announce_to_down_members: None,
+            periodic_gossip: Some(foca::PeriodicParams {
+                frequency: self.probe_period,
+                num_members: const { NonZeroUsize::new(3).expect("positive") },
+            }),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The operator itself: what an installation without OLM applies, and what the OLM bundle carries.
+
+use crate::{Images, Installer, Object, pod, rbac};
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, DeploymentSpec},
+        core::v1::{Container, ContainerPort, Namespace, PodSpec, PodTemplateSpec, ServiceAccount},
+        rbac::v1::PolicyRule,
+    },
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
+};
+use metallb_api::names::{self, labels, objects, ports};
+use std::collections::BTreeMap;
+
+/// Namespace, account, rights and Deployment of the operator.
+pub fn objects(namespace: &str, image: &str, operands: &Images) -> Vec<Object> {
+    let metadata = |name: &str| ObjectMeta {
+        name: Some(name.into()),
+        namespace: Some(namespace.into()),
+        labels: Some(own_labels()),
+        ..Default::default()
+    };
+    let cluster = ObjectMeta {
+        namespace: None,
+        ..metadata(objects::OPERATOR_ACCOUNT)
+    };
+    vec![
+        Object::Namespace(self::namespace(namespace)),
+        Object::ServiceAccount(ServiceAccount {
+            metadata: metadata(objects::OPERATOR_ACCOUNT),
+            ..Default::default()
+        }),
+        Object::ClusterRole(rbac::cluster_role(cluster.clone(), rules())),
+        Object::ClusterRoleBinding(rbac::cluster_role_binding(
+            cluster,
+            objects::OPERATOR_ACCOUNT,
+            namespace,
+        )),
+        Object::Deployment(deployment(
+            metadata(objects::OPERATOR_DEPLOYMENT),
+            image,
+            operands,
+        )),
+    ]
+}
+
+/// A namespace that lets speakers in: they use the node's network and a raw socket, which Pod Security calls privileged.
+pub fn namespace(name: &str) -> Namespace {
+    let levels = [
+        labels::POD_SECURITY_ENFORCE,
+        labels::POD_SECURITY_AUDIT,
+        labels::POD_SECURITY_WARN,
+    ];
+    Namespace {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            labels: Some(
+                levels
+                    .map(|level| (level.to_owned(), "privileged".to_owned()))
+                    .into(),
+            ),
+            ..Default::default()
+        },
+        ..Default::default()
+    }
+}
+
+/// Rights of the operator. It must itself hold each right that it hands to the operands, so theirs are included.
+pub fn rules() -> Vec<PolicyRule> {
+    let owned = ["get", "list", "watch", "create", "update", "patch", "delete"];
+    let read = ["get", "list", "watch"];
+    let mut all = vec![
+        rbac::rule(&[names::GROUP], &["metallbs"], &read),
+        rbac::rule(
+            &[names::GROUP],
+            &["metallbs/status", "metallbs/finalizers"],
+            &["update", "patch"],
+        ),
+        rbac::rule(&["apps"], &["deployments", "daemonsets"], &owned),
+        rbac::rule(&[""], &["serviceaccounts", "configmaps"], &owned),
+        rbac::rule(
+            &["rbac.authorization.k8s.io"],
+            &["roles", "rolebindings", "clusterroles", "clusterrolebindings"],
+            &owned,
+        ),
+        // Of all Secrets only the membership key, in whichever namespace the MetalLB resource is; the watch names it.
+        rbac::rule(&[""], &["secrets"], &["create"]),
+        rbac::named(
+            rbac::rule(&[""], &["secrets"], &["get", "list", "watch", "patch", "delete"]),
+            &[objects::MEMBERLIST_SECRET],
+        ),
+        // Why a pod does not run: its own status, and the events of a DaemonSet that may make none.
+        rbac::rule(&[""], &["pods", "events"], &read),
+    ];
+    let of_operands = [
+        rbac::controller_cluster_rules(),
+        rbac::controller_rules(&Installer::Operator { uid: String::new() }),
+        rbac::speaker_cluster_rules(),
+        rbac::speaker_rules(),
+    ];
+    for rule in of_operands.into_iter().flatten() {
+        if !all.contains(&rule) {
+            all.push(rule);
+        }
+    }
+    all
+}
+
+fn own_labels() -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("app.kubernetes.io/name".to_owned(), "metallb-operator".to_owned()),
+        ("control-plane".to_owned(), "controller-manager".to_owned()),
+    ])
+}
+
+fn deployment(metadata: ObjectMeta, image: &str, operands: &Images) -> Deployment {
+    let selector = BTreeMap::from([("control-plane".to_owned(), "controller-manager".to_owned())]);
+    Deployment {
+        spec: Some(DeploymentSpec {
+            replicas: Some(1),
+            revision_history_limit: Some(3),
+            selector: LabelSelector {
+                match_labels: Some(selector),
+                ..Default::default()
+            },
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(own_labels()),
+                    ..Default::default()
+                }),
+                spec: Some(PodSpec {
+                    service_account_name: Some(objects::OPERATOR_ACCOUNT.into()),
+                    security_context: Some(pod::unprivileged_pod()),
+                    node_selector: Some(pod::node_selector(&BTreeMap::new())),
+                    tolerations: Some(pod::tolerations(&[])),
+                    termination_grace_period_seconds: Some(10),
+                    containers: vec![container(image, operands)],
+                    ..Default::default()
+                }),
+            },
+            ..Default::default()
+        }),
+        metadata,
+        ..Default::default()
+    }
+}
+
+fn container(image: &str, operands: &Images) -> Container {
+    Container {
+        name: "manager".into(),
+        image: Some(image.into()),
+        image_pull_policy: Some("IfNotPresent".into()),
+        // The last words of a container that fails reach the pod's status, and from there the MetalLB resource's.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        env: Some(vec![
+            pod::env_from("OPERATOR_NAMESPACE", "metadata.namespace"),
+            pod::env("CONTROLLER_IMAGE", &operands.controller),
+            pod::env("SPEAKER_IMAGE", &operands.speaker),
+        ]),
+        ports: Some(vec![ContainerPort {
+            name: Some("health".into()),
+            container_port: ports::OPERATOR_HEALTH.into(),
+            protocol: Some("TCP".into()),
+            ..Default::default()
+        }]),
+        liveness_probe: Some(pod::http_probe(
+            "/healthz",
+            None,
+            ports::OPERATOR_HEALTH,
+            &pod::LIVENESS,
+        )),
+        readiness_probe: Some(pod::http_probe(
+            "/readyz",
+            None,
+            ports::OPERATOR_HEALTH,
+            &pod::READINESS,
+        )),
+        resources: Some(pod::small_requests("24Mi")),
+        security_context: Some(pod::container_security(&[])),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,187 @@
+//! From what the API server says to plans.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use metallb_election::{Eligibility, Endpoints, NodeFacts, NodeName, Nodes, Refusal, ServiceFacts};
+use metallb_model::Config;
+
+use crate::{Directive, Plan, ServiceKey};
+
+struct Service {
+    facts: ServiceFacts,
+    outcome: Option<Result<Plan, Refusal>>,
+}
+
+/// Keeps what the API server says about services and works out a plan for each.
+///
+/// Every method takes the present truth about one thing; saying the same again changes nothing. Plans are worked out by
+/// [`Planner::settle`], for what was touched only, so that a burst of changes costs one pass.
+#[derive(Default)]
+pub struct Planner {
+    ignore_exclude_label: bool,
+    config: Arc<Config>,
+    nodes: Nodes,
+    services: BTreeMap<ServiceKey, Service>,
+    endpoints: BTreeMap<ServiceKey, Endpoints>,
+    touched: BTreeSet<ServiceKey>,
+    all_touched: bool,
+    /// Gone since the last pass, with a plan handed out.
+    removed: BTreeSet<ServiceKey>,
+    known: BTreeSet<Arc<Eligibility>>,
+}
+
+impl Planner {
+    /// One that knows nothing yet. `ignore_exclude_label` is the flag `--ignore-exclude-lb`.
+    pub fn new(ignore_exclude_label: bool) -> Self {
+        Self {
+            ignore_exclude_label,
+            ..Self::default()
+        }
+    }
+
+    /// The service is there with these facts, or gone.
+    pub fn service(&mut self, key: ServiceKey, facts: Option<ServiceFacts>) {
+        if let Some(facts) = facts {
+            match self.services.get_mut(&key) {
+                Some(service) if service.facts == facts => return,
+                Some(service) => service.facts = facts,
+                None => {
+                    self.services
+                        .insert(key.clone(), Service { facts, outcome: None });
+                }
+            }
+            self.touched.insert(key);
+        } else if let Some(service) = self.services.remove(&key) {
+            self.touched.remove(&key);
+            if matches!(service.outcome, Some(Ok(_))) {
+                self.removed.insert(key);
+            }
+        }
+    }
+
+    /// The usable endpoints of a service, which need not be known yet.
+    pub fn endpoints(&mut self, key: &ServiceKey, endpoints: Endpoints) {
+        let before = self.endpoints.get(key);
+        if before == Some(&endpoints) || (before.is_none() && endpoints == Endpoints::default()) {
+            return;
+        }
+        if endpoints == Endpoints::default() {
+            self.endpoints.remove(key);
+        } else {
+            self.endpoints.insert(key.clone(), endpoints);
+        }
+        if self.services.contains_key(key) {
+            self.touched.insert(key.clone());
+        }
+    }
+
+    /// The node is there with these facts, or gone.
+    pub fn node(&mut self, name: NodeName, facts: Option<NodeFacts>) {
+        self.all_touched |= match facts {
+            Some(facts) => {
+                let changed = self.nodes.get(&name) != Some(&facts);
+                if changed {
+                    self.nodes.insert(name, facts);
+                }
+                changed
+            }
+            None => self.nodes.remove(&name).is_some(),
+        };
+    }
+
+    /// The configuration in force.
+    pub fn config(&mut self, config: Arc<Config>) {
+        if self.config != config {
+            self.config = config;
+            self.all_touched = true;
+        }
+    }
+
+    /// Works out what was touched; the changes against what was last handed out.
+    pub fn settle(&mut self) -> Vec<Directive> {
+        let keys: Vec<ServiceKey> = if core::mem::take(&mut self.all_touched) {
+            self.touched.clear();
+            self.services.keys().cloned().collect()
+        } else {
+            core::mem::take(&mut self.touched).into_iter().collect()
+        };
+        let mut directives = Vec::new();
+        for key in core::mem::take(&mut self.removed) {
+            if !self.services.contains_key(&key) {
+                directives.push(Directive {
+                    service: key,
+                    plan: None,
+                });
+            }
+        }
+        for key in keys {
+            let Some(service) = self.services.get(&key) else {
+                continue;
+            };
+            let outcome = self.plan(&key, &service.facts);
+            let shared = outcome.map(|(addresses, eligibility)| Plan {
+                addresses,
+                eligibility: self.share(eligibility),
+            });
+            let Some(service) = self.services.get_mut(&key) else {
+                continue;
+            };
+            let before = service.outcome.replace(shared);
+            let plan_before = before.and_then(Result::ok);
+            let plan = service.outcome.clone().and_then(Result::ok);
+            if plan != plan_before {
+                directives.push(Directive { service: key, plan });
+            }
+        }
+        self.known
+            .retain(|eligibility| Arc::strong_count(eligibility) > 1);
+        directives
+    }
+
+    fn plan(
+        &self,
+        key: &ServiceKey,
+        facts: &ServiceFacts,
+    ) -> Result<(Arc<[std::net::IpAddr]>, Eligibility), Refusal> {
+        let none = Endpoints::default();
+        let endpoints = self.endpoints.get(key).unwrap_or(&none);
+        let eligibility = Eligibility::of(
+            facts,
+            endpoints,
+            &self.nodes,
+            &self.config,
+            self.ignore_exclude_label,
+        )?;
+        if eligibility.candidates.is_empty() {
+            return Err(Refusal::NoCandidate);
+        }
+        Ok((facts.addresses.as_slice().into(), eligibility))
+    }
+
+    /// One allocation for all equal eligibilities: most services of a cluster have the same.
+    fn share(&mut self, eligibility: Eligibility) -> Arc<Eligibility> {
+        if let Some(known) = self.known.get(&eligibility) {
+            return Arc::clone(known);
+        }
+        let fresh = Arc::new(eligibility);
+        self.known.insert(Arc::clone(&fresh));
+        fresh
+    }
+
+    /// Every service and why it is announced by nobody, or `None` when it has a plan.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&ServiceKey, Option<&Refusal>)> {
+        self.services.iter().map(|(key, service)| {
+            let refusal = service
+                .outcome
+                .as_ref()
+                .and_then(|outcome| outcome.as_ref().err());
+            (key, refusal)
+        })
+    }
+
+    /// The facts of a service.
+    pub fn facts(&self, key: &ServiceKey) -> Option<&ServiceFacts> {
+        self.services.get(key).map(|service| &service.facts)
+    }
+}

@@ -1,0 +1,106 @@
+//! What this node owns, as far as statuses, events and metrics have to know.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use metallb_speaker_core::{ServiceKey, ServiceReport};
+
+use super::metrics::Metrics;
+
+/// A service that this node owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Assignment {
+    /// UID of the service, for events.
+    pub(super) uid: String,
+    /// Its addresses.
+    pub(super) addresses: Arc<[IpAddr]>,
+    /// Interfaces on which it is answered for, by name. None at all: nobody answers.
+    pub(super) interfaces: Vec<String>,
+    /// Whether an advertisement restricts the interfaces.
+    pub(super) restricted: bool,
+}
+
+/// What became of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Update {
+    /// This node owns it, like this.
+    Owned(Assignment),
+    /// This node does not own it any more.
+    Lost,
+}
+
+/// All services that this node owns.
+pub(super) struct Assigned {
+    node: Arc<str>,
+    owned: BTreeMap<ServiceKey, Assignment>,
+    metrics: Metrics,
+}
+
+impl Assigned {
+    pub(super) fn new(node: &str, metrics: Metrics) -> Self {
+        Self {
+            node: node.into(),
+            owned: BTreeMap::new(),
+            metrics,
+        }
+    }
+
+    /// Takes how one service stands now (`None`: not announced). The change, if there is one.
+    pub(super) fn update(
+        &mut self,
+        key: &ServiceKey,
+        report: Option<&ServiceReport>,
+        uid: Option<&str>,
+    ) -> Option<Update> {
+        let now = report
+            .filter(|report| report.owner.as_ref() == Some(&self.node))
+            .map(|report| Assignment {
+                uid: uid.unwrap_or_default().to_owned(),
+                addresses: Arc::clone(&report.addresses),
+                interfaces: report.interfaces.iter().map(ToString::to_string).collect(),
+                restricted: report.restricted,
+            });
+        let before = self.owned.get(key);
+        if before == now.as_ref() {
+            return None;
+        }
+        let answers = |assignment: &&Assignment| !assignment.interfaces.is_empty();
+        for address in before.iter().flat_map(|assignment| assignment.addresses.iter()) {
+            self.metrics.not_announced(key, *address);
+        }
+        for address in now
+            .as_ref()
+            .filter(answers)
+            .iter()
+            .flat_map(|assignment| assignment.addresses.iter())
+        {
+            self.metrics.announced(key, *address);
+        }
+        match &now {
+            Some(assignment) => self.owned.insert(key.clone(), assignment.clone()),
+            None => self.owned.remove(key),
+        };
+        Some(now.map_or(Update::Lost, Update::Owned))
+    }
+
+    /// Takes how all services stand now; what to do about it.
+    pub(super) fn replace<'a>(
+        &mut self,
+        reports: &[ServiceReport],
+        uid: impl Fn(&ServiceKey) -> Option<&'a str>,
+    ) -> Vec<(ServiceKey, Update)> {
+        let mut changes = Vec::new();
+        for report in reports {
+            let changed = self.update(&report.service, Some(report), uid(&report.service));
+            changes.extend(changed.map(|assignment| (report.service.clone(), assignment)));
+        }
+        let told = |key: &ServiceKey| reports.binary_search_by(|report| report.service.cmp(key)).is_ok();
+        let gone: Vec<ServiceKey> = self.owned.keys().filter(|key| !told(key)).cloned().collect();
+        for key in gone {
+            let changed = self.update(&key, None, None);
+            changes.extend(changed.map(|assignment| (key, assignment)));
+        }
+        changes
+    }
+}

@@ -1,0 +1,228 @@
+//! Metrics, under `MetalLB`'s names and labels.
+
+use std::net::IpAddr;
+
+use metallb_speaker_core::ServiceKey;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::wire::{Counts, Reporter};
+
+/// Handles to what this thread sets itself.
+#[derive(Clone)]
+pub(super) struct Metrics {
+    registry: Registry,
+    node: String,
+    announced: IntGaugeVec,
+    config_loaded: IntGauge,
+    config_stale: IntGauge,
+}
+
+impl Metrics {
+    /// All metrics of a speaker, registered.
+    pub(super) fn new(node: &str, reporter: Reporter) -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            registry: Registry::new(),
+            node: node.to_owned(),
+            announced: IntGaugeVec::new(
+                Opts::new(
+                    "metallb_speaker_announced",
+                    "Services being announced from this node. This is desired state, it does not guarantee that the \
+                     routing protocols have converged.",
+                ),
+                &["service", "protocol", "node", "ip"],
+            )?,
+            config_loaded: IntGauge::new(
+                "metallb_k8s_client_config_loaded_bool",
+                "1 if the configuration was loaded at least once.",
+            )?,
+            config_stale: IntGauge::new(
+                "metallb_k8s_client_config_stale_bool",
+                "1 if an object of the configuration is not in force as written.",
+            )?,
+        };
+        metrics.registry.register(Box::new(metrics.announced.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.config_loaded.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.config_stale.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(WireCollector::new(reporter)?))?;
+        Ok(metrics)
+    }
+
+    pub(super) const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn labels<'a>(&'a self, service: &'a ServiceKey, address: &'a str) -> [&'a str; 4] {
+        [service.as_str(), "layer2", &self.node, address]
+    }
+
+    /// This node answers for the address.
+    pub(super) fn announced(&self, service: &ServiceKey, address: IpAddr) {
+        self.announced
+            .with_label_values(&self.labels(service, &address.to_string()))
+            .set(1);
+    }
+
+    /// This node does not, or no longer.
+    pub(super) fn not_announced(&self, service: &ServiceKey, address: IpAddr) {
+        if self
+            .announced
+            .remove_label_values(&self.labels(service, &address.to_string()))
+            .is_err()
+        {
+            tracing::trace!(service = service.as_str(), %address, "was not announced before");
+        }
+    }
+
+    /// The configuration was read.
+    pub(super) fn configuration(&self, stale: bool) {
+        self.config_loaded.set(1);
+        self.config_stale.set(stale.into());
+    }
+}
+
+const LAYER2: [(&str, &str); 3] = [
+    (
+        "metallb_layer2_requests_received",
+        "ARP requests and neighbour solicitations received for addresses of ours",
+    ),
+    (
+        "metallb_layer2_responses_sent",
+        "Answers sent to ARP requests and neighbour solicitations",
+    ),
+    (
+        "metallb_layer2_gratuitous_sent",
+        "Gratuitous ARP packets and unsolicited neighbour advertisements sent",
+    ),
+];
+
+const MEMBERSHIP: [(&str, &str); 5] = [
+    (
+        "metallb_speaker_membership_received",
+        "Membership datagrams received and understood",
+    ),
+    ("metallb_speaker_membership_sent", "Membership datagrams sent"),
+    (
+        "metallb_speaker_membership_dropped",
+        "Membership datagrams dropped: another key, replayed or malformed",
+    ),
+    (
+        "metallb_speaker_membership_stalls",
+        "Times that this process was found not to have been scheduled",
+    ),
+    (
+        "metallb_speaker_membership_suspicions",
+        "Times that this speaker suspected another one",
+    ),
+];
+
+/// What the other thread counts, fetched at each scrape.
+struct WireCollector {
+    reporter: Reporter,
+    descriptions: Vec<Desc>,
+}
+
+impl WireCollector {
+    fn new(reporter: Reporter) -> Result<Self, prometheus::Error> {
+        let empty = families(&Counts::default())?;
+        Ok(Self {
+            reporter,
+            descriptions: empty.iter().flat_map(|c| c.desc()).cloned().collect(),
+        })
+    }
+}
+
+impl Collector for WireCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Some(counts) = self.reporter.counts() else {
+            tracing::warn!("the wire thread does not answer; its metrics are left out");
+            return Vec::new();
+        };
+        match families(&counts) {
+            Ok(collectors) => collectors
+                .iter()
+                .flat_map(|collector| collector.collect())
+                .collect(),
+            Err(error) => {
+                tracing::error!(%error, "metrics cannot be made");
+                Vec::new()
+            }
+        }
+    }
+}
+
+fn families(counts: &Counts) -> Result<Vec<Box<dyn Collector>>, prometheus::Error> {
+    let mut all: Vec<Box<dyn Collector>> = Vec::new();
+    for (at, (name, help)) in LAYER2.into_iter().enumerate() {
+        let family = IntCounterVec::new(Opts::new(name, help), &["ip"])?;
+        for (address, counters) in &counts.addresses {
+            let values = [
+                counters.requests_received,
+                counters.responses_sent,
+                counters.gratuitous_sent,
+            ];
+            family
+                .with_label_values(&[address.to_string()])
+                .inc_by(values[at]);
+        }
+        all.push(Box::new(family));
+    }
+    let membership = counts.membership;
+    let values = [
+        membership.received,
+        membership.sent,
+        membership.wrong_key + membership.replayed + membership.malformed,
+        membership.stalls,
+        membership.suspicions,
+    ];
+    for ((name, help), value) in MEMBERSHIP.into_iter().zip(values) {
+        let counter = IntCounter::new(name, help)?;
+        counter.inc_by(value);
+        all.push(Box::new(counter));
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_out_as_metallb_has_them() {
+        let mut counts = Counts::default();
+        let counters = metallb_l2::Counters {
+            requests_received: 3,
+            responses_sent: 2,
+            gratuitous_sent: 10,
+        };
+        counts
+            .addresses
+            .insert("192.0.2.10".parse().expect("address"), counters);
+        let collectors = families(&counts).expect("valid names");
+        let gathered: Vec<MetricFamily> = collectors
+            .iter()
+            .flat_map(|collector| collector.collect())
+            .collect();
+        let text = prometheus::TextEncoder::new()
+            .encode_to_string(&gathered)
+            .expect("text");
+        for line in [
+            "metallb_layer2_requests_received{ip=\"192.0.2.10\"} 3",
+            "metallb_layer2_responses_sent{ip=\"192.0.2.10\"} 2",
+            "metallb_layer2_gratuitous_sent{ip=\"192.0.2.10\"} 10",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The main thread: what the API server says goes to the planner, plans go to `wire`, what `wire` decides becomes
+//! statuses, events and metrics.
+
+mod assigned;
+mod endpoints;
+mod feed;
+mod metrics;
+mod sources;
+mod state;
+mod statuses;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _, stream};
+use kube::{Api, Client};
+use metallb_api::names::{events, labels};
+use metallb_api::{IPAddressPool, L2Advertisement, Raw};
+use metallb_kubeio::{EventSink, WatchConfig, thin, watch};
+use metallb_member::Secret;
+use metallb_net::Exclusions;
+use metallb_speaker_core::{Input, LINGER, Planner};
+use metallb_telemetry::{Health, Routes};
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::assigned::Assigned;
+use self::feed::{Feed, Seen};
+use self::metrics::Metrics;
+use self::statuses::{Statuses, Writer};
+use crate::args::Args;
+use crate::files;
+use crate::wire::{Command, Wire};
+
+/// How often mounted files are looked at.
+const FILES_EVERY: Duration = Duration::from_secs(5);
+/// Watch events taken in one turn before plans are worked out.
+const BATCH: usize = 256;
+
+type Watches = Pin<Box<dyn Stream<Item = Seen>>>;
+
+/// Runs until SIGTERM or SIGINT, or a fault of the other thread.
+pub(crate) async fn run(args: &Args, wire: Wire) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let client = metallb_kubeio::connect().await?;
+    let namespace = args.own_namespace();
+    let health = Health::waiting_for(&feed::WATCHES);
+    let metrics = Metrics::new(&args.node_name, wire.reporter())?;
+    let planner = Arc::new(Mutex::new(Planner::new(args.ignore_exclude_lb)));
+    serve(args, &health, &metrics, &planner, &wire).await?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = args.node_name,
+        namespace,
+        membership = %args.membership_address()?,
+        "the speaker starts"
+    );
+
+    let sink = EventSink::start(client.clone(), events::SOURCE_SPEAKER, &args.node_name);
+    let writer = Writer {
+        client: client.clone(),
+        namespace: namespace.clone(),
+        node: args.node_name.clone(),
+        pod: args.pod_name.clone(),
+        pod_uid: args.pod_uid.clone(),
+        events: sink,
+    };
+    let mut control = Control {
+        feed: Feed::new(Arc::clone(&planner), &namespace, &args.lb_class, args.ml_bindport),
+        assigned: Assigned::new(&args.node_name, metrics.clone()),
+        statuses: Statuses::start(writer),
+        secret: files::read_secret(&args.ml_secret_key_path),
+        secret_path: args.ml_secret_key_path.clone(),
+        exclusions: files::read_exclusions().unwrap_or_default(),
+        synced: false,
+        health,
+        metrics,
+        wire,
+    };
+    let mut watches = watches(&client, &namespace, args).ready_chunks(BATCH);
+    let mut look = tokio::time::interval(FILES_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let changes = Arc::clone(control.wire.changes());
+    loop {
+        tokio::select! {
+            Some(seen) = watches.next() => control.seen(seen).await?,
+            pending = changes.take() => control.changed(&pending),
+            _ = look.tick() => control.look_at_files().await?,
+            why = control.wire.ended() => anyhow::bail!("the wire thread ended: {why}"),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    control.leave().await
+}
+
+/// The other speakers take over at once; this one answers a moment longer.
+async fn goodbye(wire: &Wire) -> anyhow::Result<()> {
+    let (done, said) = tokio::sync::oneshot::channel();
+    wire.send(Command::Leave(done)).await?;
+    said.await?;
+    tokio::time::sleep(LINGER).await;
+    Ok(())
+}
+
+struct Control {
+    feed: Feed,
+    assigned: Assigned,
+    statuses: Statuses,
+    secret: Secret,
+    secret_path: PathBuf,
+    exclusions: Exclusions,
+    synced: bool,
+    health: Health,
+    metrics: Metrics,
+    wire: Wire,
+}
+
+impl Control {
+    /// Takes a batch of watch events and hands over what follows from them.
+    async fn seen(&mut self, batch: Vec<Seen>) -> anyhow::Result<()> {
+        for seen in batch {
+            if let Some(synced) = self.feed.take(seen) {
+                self.health.ready(synced);
+            }
+        }
+        if let Some(peers) = self.feed.peers() {
+            self.wire.send(Command::Input(Input::Peers(peers))).await?;
+        }
+        if let Some(uid) = self.feed.own_pod_uid(self.statuses.pod()) {
+            self.statuses.pod_uid(uid);
+        }
+        if !self.feed.synced() {
+            return Ok(());
+        }
+        let stale = self.feed.configuration_stale();
+        self.metrics.configuration(stale);
+        for directive in self.feed.settle() {
+            self.wire
+                .send(Command::Input(Input::Directive(directive)))
+                .await?;
+        }
+        if !self.synced {
+            self.synced = true;
+            tracing::info!("everything is listed once; statuses follow ownership from now on");
+            self.refresh();
+            self.statuses.begin();
+        }
+        Ok(())
+    }
+
+    /// Takes what `wire` decided.
+    fn changed(
+        &mut self,
+        pending: &std::collections::BTreeMap<metallb_speaker_core::ServiceKey, crate::wire::Pending>,
+    ) {
+        /// Beyond that many services, asking for all is cheaper.
+        const FEW: usize = 16;
+        if !self.synced {
+            return;
+        }
+        if pending.is_empty() || pending.len() > FEW {
+            self.refresh();
+            return;
+        }
+        let reporter = self.wire.reporter();
+        for (key, change) in pending {
+            tracing::debug!(service = key.as_str(), from = ?change.from, to = ?change.last.to, "owner settled");
+            let report = reporter.service(key);
+            if let Some(assignment) = self.assigned.update(key, report.as_ref(), self.feed.uid(key)) {
+                self.statuses.assign(key.clone(), assignment);
+            }
+        }
+    }
+
+    /// Compares everything that this node owns with what was known.
+    fn refresh(&mut self) {
+        let Some(snapshot) = self.wire.reporter().snapshot() else {
+            tracing::warn!("the wire thread does not answer; statuses stay as they are");
+            return;
+        };
+        let feed = &self.feed;
+        for (key, assignment) in self.assigned.replace(&snapshot.services, |key| feed.uid(key)) {
+            self.statuses.assign(key, assignment);
+        }
+    }
+
+    async fn look_at_files(&mut self) -> anyhow::Result<()> {
+        let secret = files::read_secret(&self.secret_path);
+        if secret != self.secret {
+            tracing::info!(clear = secret.is_none(), "the membership secret changed");
+            self.secret = secret.clone();
+            self.wire.send(Command::Input(Input::Secret(secret))).await?;
+        }
+        let exclusions = files::read_exclusions().unwrap_or_default();
+        if exclusions != self.exclusions {
+            tracing::info!("the interface exclusions changed");
+            self.exclusions = exclusions.clone();
+            self.wire.send(Command::Exclusions(exclusions)).await?;
+        }
+        Ok(())
+    }
+
+    async fn leave(self) -> anyhow::Result<()> {
+        tracing::info!("leaving; the other speakers take over");
+        goodbye(&self.wire).await
+    }
+}
+
+async fn serve(
+    args: &Args,
+    health: &Health,
+    metrics: &Metrics,
+    planner: &Arc<Mutex<Planner>>,
+    wire: &Wire,
+) -> anyhow::Result<()> {
+    let (node, planner, reporter) = (args.node_name.clone(), Arc::clone(planner), wire.reporter());
+    let local = Routes::new()
+        .health(health)
+        .metrics(metrics.registry())
+        .json("/state", move || state::page(&node, &planner, &reporter));
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, args.health_probe_port));
+    metallb_telemetry::http::serve(loopback, local).await?;
+    if args.port != 0 {
+        let routes = || Routes::new().metrics(metrics.registry());
+        let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, args.port));
+        if metallb_telemetry::http::serve(everywhere, routes())
+            .await
+            .is_err()
+        {
+            // A kernel without IPv6.
+            let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, args.port));
+            metallb_telemetry::http::serve(everywhere, routes()).await?;
+        }
+    }
+    Ok(())
+}
+
+fn watches(client: &Client, namespace: &str, args: &Args) -> Watches {
+    let all = WatchConfig::default;
+    let named = |labels: &str| all().labels(labels);
+    let pods: Api<thin::Pod> = Api::namespaced(client.clone(), namespace);
+    let pools: Api<Raw<IPAddressPool>> = Api::namespaced(client.clone(), namespace);
+    let advertisements: Api<Raw<L2Advertisement>> = Api::namespaced(client.clone(), namespace);
+    // Slices without the label belong to no service.
+    let slices = all().labels(labels::SLICE_SERVICE_NAME);
+    Box::pin(stream::select_all([
+        watch(feed::SERVICES, Api::all(client.clone()), all())
+            .map(Seen::Service)
+            .boxed_local(),
+        watch(feed::SLICES, Api::all(client.clone()), slices)
+            .map(Seen::Slice)
+            .boxed_local(),
+        watch(feed::NODES, Api::all(client.clone()), all())
+            .map(Seen::Node)
+            .boxed_local(),
+        watch(feed::PODS, pods, named(&args.ml_labels))
+            .map(Seen::Pod)
+            .boxed_local(),
+        watch(feed::POOLS, pools, all()).map(Seen::Pool).boxed_local(),
+        watch(feed::L2_ADVERTISEMENTS, advertisements, all())
+            .map(Seen::L2Advertisement)
+            .boxed_local(),
+    ]))
+}

@@ -1,0 +1,115 @@
+//! The page `/state`: for each service who owns it, and why not me.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use metallb_election::Standing;
+use metallb_speaker_core::{Planner, ServiceReport};
+use serde::Serialize;
+
+use crate::wire::{LinkReport, Reporter, Snapshot};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Page<'a> {
+    node: &'a str,
+    members: BTreeMap<&'a str, String>,
+    interfaces: &'a [LinkReport],
+    services: Vec<Announced<'a>>,
+    not_announced: Vec<NotAnnounced>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Announced<'a> {
+    service: &'a str,
+    addresses: &'a [IpAddr],
+    owner: Option<&'a str>,
+    /// How this node stands.
+    me: String,
+    /// How every node stands.
+    nodes: BTreeMap<&'a str, String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    liveness_ignored: bool,
+    /// When this node owns it: where it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interfaces: Option<Vec<&'a str>>,
+}
+
+#[derive(Serialize)]
+struct NotAnnounced {
+    service: String,
+    reason: &'static str,
+    message: String,
+}
+
+/// The page as JSON.
+pub(super) fn page(node: &str, planner: &Mutex<Planner>, reporter: &Reporter) -> String {
+    let Some(snapshot) = reporter.snapshot() else {
+        return r#"{"error":"the wire thread does not answer"}"#.to_owned();
+    };
+    let not_announced = planner
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .outcomes()
+        .filter_map(|(key, refusal)| {
+            refusal.map(|refusal| NotAnnounced {
+                service: key.to_string(),
+                reason: refusal.reason(),
+                message: refusal.to_string(),
+            })
+        })
+        .collect();
+    render(node, &snapshot, not_announced)
+}
+
+fn render(node: &str, snapshot: &Snapshot, not_announced: Vec<NotAnnounced>) -> String {
+    let members = snapshot.members.iter().map(|member| {
+        let state = member.state.map_or_else(
+            || "myself".to_owned(),
+            |state| format!("{state:?}").to_lowercase(),
+        );
+        (&*member.node, state)
+    });
+    let page = Page {
+        node,
+        members: members.collect(),
+        interfaces: &snapshot.links,
+        services: snapshot
+            .services
+            .iter()
+            .map(|report| service(node, report))
+            .collect(),
+        not_announced,
+    };
+    serde_json::to_string_pretty(&page).unwrap_or_else(|error| format!(r#"{{"error":"{error}"}}"#)) + "\n"
+}
+
+fn service<'a>(node: &str, report: &'a ServiceReport) -> Announced<'a> {
+    let owned = report.owner.as_deref() == Some(node);
+    let me = report
+        .standings
+        .get(node)
+        .map_or_else(|| "unknownNode".to_owned(), describe);
+    Announced {
+        service: report.service.as_str(),
+        addresses: &report.addresses,
+        owner: report.owner.as_deref(),
+        me,
+        nodes: report
+            .standings
+            .iter()
+            .map(|(name, standing)| (&**name, describe(standing)))
+            .collect(),
+        liveness_ignored: report.liveness_ignored,
+        interfaces: owned.then(|| report.interfaces.iter().map(|name| &**name).collect()),
+    }
+}
+
+fn describe(standing: &Standing) -> String {
+    match standing {
+        Standing::Standby { place } => format!("{} (place {place} behind the owner)", standing.reason()),
+        _ => standing.reason().to_owned(),
+    }
+}

@@ -1,0 +1,207 @@
+//! What to write about one service: pure.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt as _;
+use metallb_api::names::labels;
+use metallb_api::{Raw, ServiceL2Status, ServiceL2StatusStatus};
+use metallb_speaker_core::ServiceKey;
+
+use crate::ctl::assigned::Assignment;
+
+/// What is kept of a stored object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    /// The service it is about.
+    pub(super) service: ServiceKey,
+    /// The node it names.
+    pub(super) node: String,
+    /// Its status was written; until then it is known by its labels.
+    pub(super) written: bool,
+    /// The interfaces it names.
+    pub(super) interfaces: Vec<String>,
+}
+
+impl Known {
+    /// Reads an object; `None` when it does not say which service it is about.
+    pub(super) fn read(object: &Raw<ServiceL2Status>) -> Option<Self> {
+        let status: ServiceL2StatusStatus = object.parse_status().unwrap_or_default();
+        let label = |key: &str| object.labels().get(key).cloned().unwrap_or_default();
+        let or = |value: String, label: String| if value.is_empty() { label } else { value };
+        let namespace = or(status.service_namespace, label(labels::SERVICE_NAMESPACE));
+        let name = or(status.service_name, label(labels::SERVICE_NAME));
+        if namespace.is_empty() || name.is_empty() {
+            return None;
+        }
+        Some(Self {
+            service: ServiceKey::new(&namespace, &name),
+            written: !status.node.is_empty(),
+            node: or(status.node, label(labels::NODE)),
+            interfaces: status
+                .interfaces
+                .into_iter()
+                .map(|interface| interface.name)
+                .collect(),
+        })
+    }
+}
+
+/// One write.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Make an object and write its status.
+    Create { interfaces: Vec<String> },
+    /// Write the status of an object of ours.
+    Write { name: String, interfaces: Vec<String> },
+    /// Remove an object.
+    Delete { name: String },
+}
+
+/// What makes the objects about a service agree with what this node owns.
+pub(super) fn actions(
+    key: &ServiceKey,
+    node: &str,
+    assignment: Option<&Assignment>,
+    known: &BTreeMap<String, Known>,
+) -> Vec<Action> {
+    let about = known.iter().filter(|(_, object)| object.service == *key);
+    let Some(assignment) = assignment.filter(|assignment| !assignment.interfaces.is_empty()) else {
+        let ours = about.filter(|(_, object)| object.node == node);
+        return ours
+            .map(|(name, _)| Action::Delete { name: name.clone() })
+            .collect();
+    };
+    let interfaces = if assignment.restricted {
+        assignment.interfaces.clone()
+    } else {
+        Vec::new()
+    };
+    let mut actions = Vec::new();
+    let mut kept = false;
+    for (name, object) in about {
+        if object.node == node && !std::mem::replace(&mut kept, true) {
+            if !object.written || object.interfaces != interfaces {
+                actions.push(Action::Write {
+                    name: name.clone(),
+                    interfaces: interfaces.clone(),
+                });
+            }
+        } else {
+            actions.push(Action::Delete { name: name.clone() });
+        }
+    }
+    if !kept {
+        actions.insert(0, Action::Create { interfaces });
+    }
+    actions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(node: &str, service: &str, interfaces: &[&str]) -> Known {
+        Known {
+            service: ServiceKey::new("default", service),
+            node: node.into(),
+            written: true,
+            interfaces: interfaces.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn assignment(interfaces: &[&str], restricted: bool) -> Assignment {
+        Assignment {
+            uid: "u".into(),
+            addresses: ["192.0.2.10".parse().expect("address")].into(),
+            interfaces: interfaces.iter().map(ToString::to_string).collect(),
+            restricted,
+        }
+    }
+
+    fn delete(name: &str) -> Action {
+        Action::Delete { name: name.into() }
+    }
+
+    type Case<'a> = (
+        &'a str,
+        Option<&'a Assignment>,
+        Vec<(&'a str, Known)>,
+        Vec<Action>,
+    );
+
+    #[test]
+    fn table() {
+        let free = assignment(&["eth0"], false);
+        let bound = assignment(&["eth0"], true);
+        let mute = assignment(&[], true);
+        let other_service = ("z", object("n1", "db", &[]));
+        let cases: Vec<Case<'_>> = vec![
+            (
+                "first owner",
+                Some(&free),
+                vec![],
+                vec![Action::Create { interfaces: vec![] }],
+            ),
+            (
+                "nothing changed",
+                Some(&free),
+                vec![("a", object("n1", "web", &[]))],
+                vec![],
+            ),
+            (
+                "take-over",
+                Some(&free),
+                vec![("a", object("n2", "web", &[]))],
+                vec![Action::Create { interfaces: vec![] }, delete("a")],
+            ),
+            (
+                "lost",
+                None,
+                vec![("a", object("n1", "web", &[])), ("b", object("n2", "web", &[]))],
+                vec![delete("a")],
+            ),
+            (
+                "doubled",
+                Some(&free),
+                vec![("a", object("n1", "web", &[])), ("b", object("n1", "web", &[]))],
+                vec![delete("b")],
+            ),
+            (
+                "interfaces restricted",
+                Some(&bound),
+                vec![("a", object("n1", "web", &[]))],
+                vec![Action::Write {
+                    name: "a".into(),
+                    interfaces: vec!["eth0".into()],
+                }],
+            ),
+            (
+                "nobody answers",
+                Some(&mute),
+                vec![("a", object("n1", "web", &[]))],
+                vec![delete("a")],
+            ),
+            (
+                "an object whose status was never written",
+                Some(&free),
+                vec![(
+                    "a",
+                    Known {
+                        written: false,
+                        ..object("n1", "web", &[])
+                    },
+                )],
+                vec![Action::Write {
+                    name: "a".into(),
+                    interfaces: vec![],
+                }],
+            ),
+        ];
+        for (what, assignment, objects, expected) in cases {
+            let known = objects.into_iter().chain([other_service.clone()]);
+            let known = known.map(|(name, object)| (name.to_owned(), object)).collect();
+            let key = ServiceKey::new("default", "web");
+            assert_eq!(actions(&key, "n1", assignment, &known), expected, "{what}");
+        }
+    }
+}
