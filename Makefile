@@ -83,13 +83,10 @@ kubeconfig: ## print the path of its kubeconfig: export KUBECONFIG=$$(make -s ku
 images: ## operator, controller and speaker as OCI archives under target/images (static, FROM scratch)
 	@scripts/images "$(IMAGES)" "$(HOST)"
 
-.PHONY: crds manifests
+.PHONY: crds manifests bundle
 crds: ## config/crd from the Rust types
 	$(CARGO) run --locked -q -p xtask -- crds
-manifests: crds ## config/manifests and the rest that is generated
-	$(CARGO) run --locked -q -p xtask -- manifests
-
-##@ Benchmarks
-.PHONY: bench-l2
-bench-l2: images ## take-over times and memory on the local cluster, into target/bench/l2.json
-	@$(LAB) bench l2 --name $(NAME)
+manifests: ## all that is generated: CRDs, manifests, bundle
+	$(CARGO) run --locked -q -p xtask -- all
+bundle: ## the OLM bundle
+	$(CARGO) run --locked -q -p xtask -- bundle

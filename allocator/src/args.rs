@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// UID of the own pod, which identifies the holder of the Lease across container restarts
     #[arg(long, env = env::POD_UID, default_value = "")]
     pub(crate) pod_uid: String,
+    /// Secret with the speakers' membership key, made if there is none; empty: somebody else makes it
+    #[arg(long, env = env::ML_SECRET_NAME, default_value = "")]
+    pub(crate) ml_secret_name: String,
     #[command(flatten)]
     pub(crate) accepted: Accepted,
 }
@@ -41,10 +44,7 @@ pub(crate) struct Args {
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Accepted for compatibility, without effect")]
 pub(crate) struct Accepted {
-    /// The memberlist Secret is made by the operator
-    #[arg(long, env = env::ML_SECRET_NAME, default_value = "", hide_env = true)]
-    ml_secret_name: String,
-    /// Owner of the memberlist Secret
+    /// The membership Secret has no owner: a key that outlives a Deployment parts no speakers
     #[arg(long, env = env::DEPLOYMENT, default_value = "", hide_env = true)]
     deployment: String,
     /// There is no profiler
@@ -83,8 +83,8 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
-    /// Names of the flags that were given although nothing reads them. The Secret's and the Deployment's name come with
-    /// every installation and are not worth a line.
+    /// Names of the flags that were given although nothing reads them. The Deployment's name comes
+    /// with every installation and is not worth a line.
     pub(crate) fn given(&self) -> Vec<&'static str> {
         let all = [
             ("pprof-bind-address", &self.pprof_bind_address),

@@ -10,6 +10,7 @@ mod app;
 mod args;
 mod configuration;
 mod happening;
+mod key;
 mod lease;
 mod metrics;
 mod objects;

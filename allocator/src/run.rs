@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use crate::app::{App, Surroundings};
 use crate::args::Args;
 use crate::happening::Happening;
+use crate::key;
 use crate::lease::Election;
 use crate::metrics::Metrics;
 use crate::writer::Writer;
@@ -53,6 +54,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
     let (tell, told) = mpsc::unbounded_channel();
     stop_on_signal(&tell)?;
+    if !args.ml_secret_name.is_empty() {
+        tokio::spawn(key::ensure(client.clone(), namespace.clone(), args.ml_secret_name.clone()));
+    }
     let election = Election::start(client.clone(), &namespace, &identity, tell.clone());
     let classes = ClassPolicy {
         class: Some(args.lb_class).filter(|class| !class.is_empty()),

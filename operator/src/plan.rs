@@ -5,7 +5,10 @@ use crate::{
     world::{World, id_of},
 };
 use kube::core::DynamicObject;
-use metallb_api::{MetalLBSpec, names::objects};
+use metallb_api::{
+    MetalLBSpec,
+    names::{annotations, objects},
+};
 use metallb_render::{Installation, Kind, ObjectId, operands};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,8 +70,12 @@ pub(crate) fn plan(world: &World, desired: Option<&Desired>, settled: &BTreeMap<
     if let Some(desired) = desired {
         for object in operands(&desired.spec, &desired.installation) {
             let id = object.id();
-            let body = drift::with_digest(object.to_value());
             keep.insert(id.clone());
+            // The event that shows the account starts the next pass.
+            let Some(body) = for_account(world, &id, object.to_value()) else {
+                continue;
+            };
+            let body = drift::with_digest(body);
             match world.live(&id) {
                 None => plan.apply.push(Apply {
                     id,
@@ -111,6 +118,26 @@ pub(crate) fn plan(world: &World, desired: Option<&Desired>, settled: &BTreeMap<
         }
     }
     plan
+}
+
+/// A workload with its ServiceAccount's UID on its pods; `None` while there is no such account. Other objects as they are.
+fn for_account(world: &World, id: &ObjectId, mut body: Value) -> Option<Value> {
+    if !matches!(id.kind, Kind::Deployment | Kind::DaemonSet) {
+        return Some(body);
+    }
+    let template = &mut body["spec"]["template"];
+    let account = ObjectId {
+        kind: Kind::ServiceAccount,
+        namespace: id.namespace.clone(),
+        name: template["spec"]["serviceAccountName"].as_str()?.to_owned(),
+    };
+    let live = world.live(&account)?;
+    let uid = live.metadata.uid.clone()?;
+    if live.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    template["metadata"]["annotations"][annotations::SERVICE_ACCOUNT_UID] = uid.into();
+    Some(body)
 }
 
 /// The Secret with the membership key.
@@ -175,7 +202,8 @@ mod tests {
     fn settled_world(desired: &Desired) -> World {
         let mut world = World::default();
         for (i, object) in operands(&desired.spec, &desired.installation).iter().enumerate() {
-            let mut body = drift::with_digest(object.to_value());
+            let body = for_account(&world, &object.id(), object.to_value()).expect("accounts come first");
+            let mut body = drift::with_digest(body);
             // As an item of a list.
             body.as_object_mut()
                 .unwrap()
@@ -204,9 +232,10 @@ mod tests {
     fn an_empty_cluster_gets_everything_and_a_settled_one_nothing() {
         let desired = desired(json!({}));
         let all = plan(&World::default(), Some(&desired), &BTreeMap::new());
+        // The two workloads wait for their accounts.
         assert_eq!(
             all.apply.len(),
-            operands(&desired.spec, &desired.installation).len()
+            operands(&desired.spec, &desired.installation).len() - 2
         );
         assert!(all.create_key);
         assert_eq!(
@@ -275,6 +304,25 @@ mod tests {
     }
 
     #[test]
+    fn pods_are_rolled_when_their_account_was_made_anew() {
+        let desired = desired(json!({}));
+        let mut world = settled_world(&desired);
+        put(
+            &mut world,
+            Kind::ServiceAccount,
+            json!({"metadata": {"name": "speaker", "namespace": "metallb-system", "uid": "another",
+                "labels": {"app.kubernetes.io/managed-by": "metallb-operator", "metallb.io/metallb-uid": "u"}}}),
+        );
+        let found = plan(&world, Some(&desired), &BTreeMap::new());
+        let rolled = found.apply.iter().find(|apply| apply.id.kind == Kind::DaemonSet).expect("the speakers are rolled");
+        assert_eq!(
+            rolled.body["spec"]["template"]["metadata"]["annotations"][annotations::SERVICE_ACCOUNT_UID],
+            "another"
+        );
+        assert!(!found.apply.iter().any(|apply| apply.id.kind == Kind::Deployment), "the controller is not");
+    }
+
+    #[test]
     fn without_a_ruler_everything_of_ours_goes_workloads_first() {
         let before = desired(json!({}));
         let mut world = settled_world(&before);
@@ -303,11 +351,9 @@ mod tests {
         let mut moved = desired(json!({}));
         moved.installation.namespace = "elsewhere".into();
         let found = plan(&world, Some(&moved), &BTreeMap::new());
-        assert_eq!(
-            found.apply.len(),
-            operands(&moved.spec, &moved.installation).len()
-        );
-        assert_eq!(found.delete.len(), found.apply.len() + 1, "and its key");
+        let all = operands(&moved.spec, &moved.installation).len();
+        assert_eq!(found.apply.len(), all - 2, "the workloads wait for their accounts");
+        assert_eq!(found.delete.len(), all + 1, "and its key");
         assert!(found.create_key);
 
         let id = ObjectId {

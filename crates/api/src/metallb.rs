@@ -99,7 +99,7 @@ pub struct MetalLBSpec {
     pub frrk8s_config: Option<Frrk8sConfig>,
 }
 
-/// How much is logged.
+/// How much controller and speakers log. Default: info.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {

@@ -26,6 +26,9 @@ pub mod annotations {
     pub const DEPRECATED_ALLOW_SHARED_IP: &str = "metallb.universe.tf/allow-shared-ip";
     /// Written by the allocator on a Service: the pool that its addresses came from.
     pub const ALLOCATED_FROM_POOL: &str = "metallb.io/ip-allocated-from-pool";
+    /// On the operands' pods: the UID of their ServiceAccount. Pods of an account that was deleted and made again hold
+    /// tokens that nobody honours; with another value here they are rolled.
+    pub const SERVICE_ACCOUNT_UID: &str = "metallb.io/service-account-uid";
 }
 
 /// Label keys and values.

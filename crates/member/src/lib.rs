@@ -18,6 +18,7 @@
 
 mod codec;
 mod identity;
+mod interface;
 mod machine;
 mod message;
 mod runtime;
@@ -28,6 +29,7 @@ mod timing;
 mod tests;
 
 pub use identity::{Identity, NodeName};
-pub use machine::{Config, Counters, Input, Member, Output, PeerState};
+pub use interface::{Config, Counters, Input, Output, PeerState};
+pub use machine::Member;
 pub use seal::Secret;
 pub use timing::Timing;

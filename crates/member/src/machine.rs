@@ -11,9 +11,10 @@ use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::codec::Codec;
+use crate::interface::{Config, Counters, Input, Output, PeerState};
 use crate::message::Content;
 use crate::runtime::Collected;
-use crate::seal::{OpenError, Sealer, Secret, Session};
+use crate::seal::{OpenError, Sealer};
 use crate::{Identity, NodeName, Timing};
 
 /// Peers called at one tick at most, so that many dead nodes cost little.
@@ -23,102 +24,6 @@ const CALL_UNLISTED_FOR: Duration = Duration::from_secs(600);
 /// Own stalls are forgiven up to this much in a row; then peers are judged all the same, or a speaker that is always
 /// late would never take over.
 const FORGIVEN_IN_A_ROW: Duration = Duration::from_secs(2);
-
-/// What a membership machine is made of.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// This node.
-    pub node: NodeName,
-    /// Where peers reach us, UDP.
-    pub address: SocketAddr,
-    /// Which life of this speaker it is: greater than that of any earlier one, such as milliseconds since 1970.
-    pub generation: u64,
-    /// Seed of the order of probes.
-    pub seed: u64,
-    /// A random number never used before.
-    pub session: Session,
-    /// The cluster's shared secret.
-    pub secret: Secret,
-    /// Periods and limits.
-    pub timing: Timing,
-}
-
-/// What the machine is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A datagram arrived.
-    Datagram(Vec<u8>),
-    /// All peers there should be, with the addresses of their speakers; our own entry is ignored. Those in the first
-    /// list are presumed alive for [`Timing::presumption`].
-    Peers(BTreeMap<NodeName, SocketAddr>),
-    /// The shared secret as it is now.
-    Secret(Secret),
-    /// A cable is back: call whoever is silent now and not at the next turn.
-    CallNow,
-    /// This speaker stops: say so to everybody. Nothing happens afterwards.
-    Leave,
-}
-
-/// What the machine wants done or known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send a datagram.
-    Send {
-        /// To whom.
-        to: SocketAddr,
-        /// What.
-        datagram: Vec<u8>,
-    },
-    /// The node counts as alive from now on.
-    Joined(NodeName),
-    /// The node no longer counts as alive; [`Member::state`] says why.
-    Lost(NodeName),
-    /// The others had declared us dead and have to hear that we are not; whatever they took over, they give back.
-    Rejoined,
-}
-
-/// How a peer stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerState {
-    /// Not heard yet, but it was there when we started: counts as alive for a moment.
-    Presumed,
-    /// Heard and answering.
-    Alive,
-    /// Listed but never heard.
-    Unheard,
-    /// Stopped answering.
-    Dead,
-    /// Said that it goes.
-    Left,
-}
-
-impl PeerState {
-    /// Whether the peer takes part in decisions.
-    pub const fn is_live(self) -> bool {
-        matches!(self, Self::Presumed | Self::Alive)
-    }
-}
-
-/// What happened since the machine was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Datagrams sent.
-    pub sent: u64,
-    /// Datagrams that were opened and understood.
-    pub received: u64,
-    /// Datagrams dropped: not our format.
-    pub malformed: u64,
-    /// Datagrams dropped: sealed with another key, or sealed or clear when we are not.
-    pub wrong_key: u64,
-    /// Datagrams dropped: seen before.
-    pub replayed: u64,
-    /// Messages that made no sense to the protocol, such as one from our own name.
-    pub rejected: u64,
-    /// Times that our own process was found stalled.
-    pub stalls: u64,
-    /// Suspicions of ours about peers.
-    pub suspicions: u64,
-}
 
 #[derive(Clone, Debug)]
 struct Peer {
@@ -136,7 +41,11 @@ impl Peer {
     /// The identity under which it can be called, whichever life it is in.
     fn callable(&self, name: &NodeName) -> Identity {
         let generation = self.identity.as_ref().map_or(0, |identity| identity.generation);
-        Identity { name: Arc::clone(name), address: self.address, generation }
+        Identity {
+            name: Arc::clone(name),
+            address: self.address,
+            generation,
+        }
     }
 }
 
@@ -230,8 +139,8 @@ impl Member {
         notice
     }
 
-    fn datagram(&mut self, now: Instant, datagram: &[u8]) {
-        let content = match self.sealer.open(datagram) {
+    fn datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let content = match self.sealer.open(from, datagram) {
             Ok(content) => content,
             Err(error) => {
                 match error {
@@ -365,7 +274,11 @@ impl Member {
 
     /// Calls every peer, whatever it is held for.
     fn call_all(&mut self, now: Instant) {
-        let all: Vec<Identity> = self.peers.iter().map(|(name, peer)| peer.callable(name)).collect();
+        let all: Vec<Identity> = self
+            .peers
+            .iter()
+            .map(|(name, peer)| peer.callable(name))
+            .collect();
         for identity in all {
             self.drive(now, |foca, collected| foca.announce(identity, collected));
         }
@@ -399,7 +312,7 @@ impl Member {
     fn send(&mut self, to: SocketAddr, content: &Content<'_>) {
         match content.encode() {
             Ok(bytes) => {
-                let datagram = self.sealer.seal(&bytes);
+                let datagram = self.sealer.seal(to, &bytes);
                 self.counters.sent += 1;
                 self.outputs.push_back(Output::Send { to, datagram });
             }
@@ -451,7 +364,11 @@ impl Member {
             self.outputs.push_back(Output::Rejoined);
             // With a new identity foca stops probing until it hears from somebody; who is dead by now never speaks.
             let mut again = Collected::default();
-            if self.foca.apply_many(core::iter::empty(), false, &mut again).is_err() {
+            if self
+                .foca
+                .apply_many(core::iter::empty(), false, &mut again)
+                .is_err()
+            {
                 self.counters.rejected += 1;
             }
             self.act(now, again);
@@ -558,7 +475,12 @@ impl Member {
     fn wake(&mut self, now: Instant, wake: Wake) {
         match wake {
             Wake::Foca(timer) => {
-                let verdict = if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer {
+                let verdict = if let Timer::ChangeSuspectToDown {
+                    member_id,
+                    incarnation,
+                    ..
+                } = &timer
+                {
                     // Foca 2.0.0 tells also those that have cleared themselves that they are dead.
                     if !self.suspects(member_id, *incarnation) {
                         return;
@@ -604,8 +526,10 @@ impl Machine for Member {
         if self.left {
             return;
         }
+        // Before the input sets timers of its own, which must not be put off.
+        self.forgive_own_stall(now);
         match input {
-            Input::Datagram(datagram) => self.datagram(now, &datagram),
+            Input::Datagram { from, datagram } => self.datagram(now, from, &datagram),
             Input::Peers(listed) => self.list(now, listed),
             Input::Secret(secret) => {
                 self.sealer.change(now, secret);

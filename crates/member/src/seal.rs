@@ -12,11 +12,13 @@
 //! datagram is one zero byte and the content in the clear.
 //!
 //! Speakers see a changed Secret at different times (the kubelet takes up to about 90 s). So a new key is accepted at
-//! once but used for sending only after [`SWITCH_AFTER`], and the old one is accepted until [`RETIRE_AFTER`].
+//! once but used for sending only after [`SWITCH_AFTER`], and the old one is accepted until [`RETIRE_AFTER`]. In between,
+//! a peer that spoke in the new key is answered in it: one that started after the change knows no other.
 
 use core::fmt;
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use metallb_sansio::Instant;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -83,19 +85,26 @@ pub enum OpenError {
 
 /// One way to seal: a key, or the clear.
 struct Keying {
+    /// Number of this keying, in the order in which they came.
+    number: u64,
     secret: Secret,
     main: Option<Prk>,
     own: Option<LessSafeKey>,
 }
 
 impl Keying {
-    fn new(secret: Secret, session: &Session) -> Self {
+    fn new(number: u64, secret: Secret, session: &Session) -> Self {
         let main = secret
             .0
             .as_ref()
             .map(|bytes| Salt::new(HKDF_SHA256, b"metallb membership 1").extract(bytes));
         let own = main.as_ref().map(|main| session_key(main, session));
-        Self { secret, main, own }
+        Self {
+            number,
+            secret,
+            main,
+            own,
+        }
     }
 }
 
@@ -150,6 +159,9 @@ pub struct Sealer {
     retired: Option<(Keying, Instant)>,
     windows: BTreeMap<Session, Window>,
     clock: u64,
+    keyings: u64,
+    /// In which keying each peer spoke last.
+    heard: BTreeMap<SocketAddr, u64>,
 }
 
 impl Sealer {
@@ -158,11 +170,13 @@ impl Sealer {
         Self {
             session,
             counter: 0,
-            active: Keying::new(secret, &session),
+            active: Keying::new(0, secret, &session),
             staged: None,
             retired: None,
             windows: BTreeMap::new(),
             clock: 0,
+            keyings: 0,
+            heard: BTreeMap::new(),
         }
     }
 
@@ -180,7 +194,8 @@ impl Sealer {
         {
             return;
         }
-        let fresh = Keying::new(secret, &self.session);
+        self.keyings += 1;
+        let fresh = Keying::new(self.keyings, secret, &self.session);
         self.staged = Some((fresh, now + SWITCH_AFTER));
     }
 
@@ -205,75 +220,75 @@ impl Sealer {
         self.retired.take_if(|(_, at)| *at <= now);
     }
 
-    /// The datagram for a content.
-    pub fn seal(&mut self, content: &[u8]) -> Vec<u8> {
-        let Some(key) = &self.active.own else {
+    /// The keyings in force, that for sending first.
+    fn in_force(&self) -> impl Iterator<Item = &Keying> {
+        let staged = self.staged.as_ref().map(|(keying, _)| keying);
+        let retired = self.retired.as_ref().map(|(keying, _)| keying);
+        core::iter::once(&self.active).chain(staged).chain(retired)
+    }
+
+    /// The datagram for a content to a peer.
+    pub fn seal(&mut self, to: SocketAddr, content: &[u8]) -> Vec<u8> {
+        // Only ever forward: two that waited for each other would speak the old key until it is refused.
+        let heard = self.heard.get(&to).copied().unwrap_or(0).max(self.active.number);
+        let spoken = self.in_force().find(|keying| keying.number == heard);
+        let Some(key) = &spoken.unwrap_or(&self.active).own else {
             let mut datagram = Vec::with_capacity(1 + content.len());
             datagram.push(FORMAT_CLEAR);
             datagram.extend_from_slice(content);
             return datagram;
         };
-        self.counter += 1;
+        let counter = self.counter + 1;
         let mut datagram = Vec::with_capacity(HEADER_LEN + content.len() + TAG_LEN);
         datagram.push(FORMAT_SEALED);
         datagram.extend_from_slice(&self.session);
-        datagram.extend_from_slice(&self.counter.to_be_bytes());
+        datagram.extend_from_slice(&counter.to_be_bytes());
         let header: [u8; HEADER_LEN] = core::array::from_fn(|i| datagram[i]);
         datagram.extend_from_slice(content);
         let tag = key
-            .seal_in_place_separate_tag(
-                nonce(self.counter),
-                Aad::from(header),
-                &mut datagram[HEADER_LEN..],
-            )
+            .seal_in_place_separate_tag(nonce(counter), Aad::from(header), &mut datagram[HEADER_LEN..])
             .expect("a datagram is far below the limit of AES-GCM");
         datagram.extend_from_slice(tag.as_ref());
+        self.counter = counter;
         datagram
     }
 
-    /// The content of a datagram.
+    /// The content of a datagram from a peer.
     ///
     /// # Errors
     /// Why it has to be dropped; nothing about it can be trusted.
-    pub fn open(&mut self, datagram: &[u8]) -> Result<Vec<u8>, OpenError> {
-        let keyings = || {
-            let staged = self.staged.as_ref().map(|(keying, _)| keying);
-            let retired = self.retired.as_ref().map(|(keying, _)| keying);
-            core::iter::once(&self.active).chain(staged).chain(retired)
-        };
-        match datagram.split_first() {
+    pub fn open(&mut self, from: SocketAddr, datagram: &[u8]) -> Result<Vec<u8>, OpenError> {
+        let (content, keying) = match datagram.split_first() {
             Some((&FORMAT_CLEAR, content)) => {
-                let clear = keyings().any(|keying| keying.main.is_none());
-                if clear {
-                    Ok(content.to_vec())
-                } else {
-                    Err(OpenError::WrongKey)
-                }
+                let clear = self.in_force().find(|keying| keying.main.is_none());
+                let keying = clear.ok_or(OpenError::WrongKey)?;
+                (content.to_vec(), keying.number)
             }
             Some((&FORMAT_SEALED, _)) if datagram.len() >= HEADER_LEN + TAG_LEN => {
                 let (header, sealed) = datagram.split_at(HEADER_LEN);
                 let session: Session = core::array::from_fn(|i| header[1 + i]);
                 let counter = u64::from_be_bytes(core::array::from_fn(|i| header[1 + SESSION_LEN + i]));
-                let content = keyings()
-                    .filter_map(|keying| keying.main.as_ref())
-                    .find_map(|main| {
-                        let mut content = sealed.to_vec();
-                        let length = session_key(main, &session)
-                            .open_in_place(nonce(counter), Aad::from(header), &mut content)
-                            .ok()?
-                            .len();
-                        content.truncate(length);
-                        Some(content)
-                    })
-                    .ok_or(OpenError::WrongKey)?;
-                if self.admit(session, counter) {
-                    Ok(content)
-                } else {
-                    Err(OpenError::Replayed)
+                let opened = self.in_force().find_map(|keying| {
+                    let mut content = sealed.to_vec();
+                    let length = session_key(keying.main.as_ref()?, &session)
+                        .open_in_place(nonce(counter), Aad::from(header), &mut content)
+                        .ok()?
+                        .len();
+                    content.truncate(length);
+                    Some((content, keying.number))
+                });
+                let opened = opened.ok_or(OpenError::WrongKey)?;
+                if !self.admit(session, counter) {
+                    return Err(OpenError::Replayed);
                 }
+                opened
             }
-            _ => Err(OpenError::Malformed),
+            _ => return Err(OpenError::Malformed),
+        };
+        if self.heard.len() < SESSIONS_MAX || self.heard.contains_key(&from) {
+            self.heard.insert(from, keying);
         }
+        Ok(content)
     }
 
     fn admit(&mut self, session: Session, counter: u64) -> bool {
@@ -308,6 +323,10 @@ mod tests {
         Sealer::new([session; SESSION_LEN], Secret::new(secret.as_bytes()))
     }
 
+    fn peer() -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], 7946))
+    }
+
     #[test]
     fn opens_what_the_same_secret_sealed_and_nothing_else() {
         for (ours, theirs, expected) in [
@@ -318,34 +337,41 @@ mod tests {
             ("k", "", Err(OpenError::WrongKey)),
             ("", "k", Err(OpenError::WrongKey)),
         ] {
-            let datagram = sealer(1, theirs).seal(b"hello");
-            assert_eq!(sealer(2, ours).open(&datagram), expected, "{ours:?} {theirs:?}");
+            let datagram = sealer(1, theirs).seal(peer(), b"hello");
+            assert_eq!(
+                sealer(2, ours).open(peer(), &datagram),
+                expected,
+                "{ours:?} {theirs:?}"
+            );
         }
     }
 
     #[test]
     fn any_changed_byte_or_length_is_refused() {
-        let datagram = sealer(1, "k").seal(b"hello");
+        let datagram = sealer(1, "k").seal(peer(), b"hello");
         for at in 0..datagram.len() {
             let mut bytes = datagram.clone();
             bytes[at] ^= 1;
-            assert!(sealer(2, "k").open(&bytes).is_err(), "byte {at}");
-            assert!(sealer(2, "k").open(&datagram[..at]).is_err(), "cut at {at}");
+            assert!(sealer(2, "k").open(peer(), &bytes).is_err(), "byte {at}");
+            assert!(
+                sealer(2, "k").open(peer(), &datagram[..at]).is_err(),
+                "cut at {at}"
+            );
         }
     }
 
     #[test]
     fn replays_are_refused_and_reordering_is_not() {
         let (mut a, mut b) = (sealer(1, "k"), sealer(2, "k"));
-        let datagrams: Vec<_> = (0..100).map(|_| a.seal(b"x")).collect();
-        assert!(b.open(&datagrams[1]).is_ok());
-        assert!(b.open(&datagrams[0]).is_ok(), "reordered");
-        assert_eq!(b.open(&datagrams[1]), Err(OpenError::Replayed));
-        assert!(b.open(&datagrams[99]).is_ok());
-        assert_eq!(b.open(&datagrams[99]), Err(OpenError::Replayed));
-        assert!(b.open(&datagrams[50]).is_ok(), "inside the window");
+        let datagrams: Vec<_> = (0..100).map(|_| a.seal(peer(), b"x")).collect();
+        assert!(b.open(peer(), &datagrams[1]).is_ok());
+        assert!(b.open(peer(), &datagrams[0]).is_ok(), "reordered");
+        assert_eq!(b.open(peer(), &datagrams[1]), Err(OpenError::Replayed));
+        assert!(b.open(peer(), &datagrams[99]).is_ok());
+        assert_eq!(b.open(peer(), &datagrams[99]), Err(OpenError::Replayed));
+        assert!(b.open(peer(), &datagrams[50]).is_ok(), "inside the window");
         assert_eq!(
-            b.open(&datagrams[2]),
+            b.open(peer(), &datagrams[2]),
             Err(OpenError::Replayed),
             "older than the window"
         );
@@ -364,19 +390,38 @@ mod tests {
                 if now - Instant::ZERO >= seen_by_b {
                     b.change(now, Secret::new(after.as_bytes()));
                 }
-                let (from_a, from_b) = (a.seal(b"x"), b.seal(b"x"));
+                let (from_a, from_b) = (a.seal(peer(), b"x"), b.seal(peer(), b"x"));
                 assert!(
-                    b.open(&from_a).is_ok() && a.open(&from_b).is_ok(),
+                    b.open(peer(), &from_a).is_ok() && a.open(peer(), &from_b).is_ok(),
                     "{before}->{after} {second}"
                 );
             }
-            let stranger = sealer(3, before).seal(b"x");
+            let stranger = sealer(3, before).seal(peer(), b"x");
             assert_eq!(
-                a.open(&stranger),
+                a.open(peer(), &stranger),
                 Err(OpenError::WrongKey),
                 "the old secret is over"
             );
             assert_eq!(a.next_change(), None);
+        }
+    }
+
+    #[test]
+    fn a_peer_that_never_knew_the_old_secret_is_spoken_to_in_the_new_one() {
+        for before in ["old", ""] {
+            let mut a = sealer(1, before);
+            let mut late = sealer(2, "new");
+            a.change(Instant::ZERO, Secret::new(b"new"));
+            let refused = a.seal(peer(), b"x");
+            assert_eq!(
+                late.open(peer(), &refused),
+                Err(OpenError::WrongKey),
+                "not heard yet"
+            );
+            let call = late.seal(peer(), b"x");
+            assert!(a.open(peer(), &call).is_ok());
+            let answer = a.seal(peer(), b"x");
+            assert!(late.open(peer(), &answer).is_ok());
         }
     }
 

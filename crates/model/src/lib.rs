@@ -26,6 +26,6 @@ pub use advertisement::{
 pub use config::{Config, Sources};
 pub use issue::{Effect, Issue, Reason};
 pub use labels::{ExpressionSpec, Labels, Selector, SelectorError, SelectorSpec};
-pub use object::{Kind, ObjectRef, Source};
+pub use object::{Kind, ObjectRef, Source, Unreadable};
 pub use pool::{Pool, PoolSpec, ServiceAllocation, ServiceAllocationSpec};
 pub use range::{Family, IpRange, RangeError};

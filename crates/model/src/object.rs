@@ -56,6 +56,15 @@ impl fmt::Display for ObjectRef {
     }
 }
 
+/// Why a spec cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Path of the field, such as `spec.autoAssign`; `spec` when it is the whole.
+    pub field: String,
+    /// What is wrong with it, such as `invalid type: string "perhaps", expected a boolean`.
+    pub message: String,
+}
+
 /// One object as it is stored: what it says now, and what it last validly said.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source<T> {
@@ -64,7 +73,7 @@ pub struct Source<T> {
     /// `metadata.labels`: pools are selected by them. Labels are taken as they are now; only the spec can be invalid.
     pub labels: Labels,
     /// Present spec, or why it cannot be read at all.
-    pub spec: Result<T, String>,
+    pub spec: Result<T, Unreadable>,
     /// `status.lastValidSpec`: what the allocator last found valid; in force while `spec` is not.
     pub last_valid: Option<T>,
 }
@@ -75,7 +84,11 @@ impl<T: DeserializeOwned> Source<T> {
         Self {
             object,
             labels,
-            spec: serde_json::from_value(spec).map_err(|error| error.to_string()),
+            spec: serde_path_to_error::deserialize(spec).map_err(|error| {
+                let path = error.path().to_string();
+                let field = if path == "." { "spec".to_owned() } else { format!("spec.{path}") };
+                Unreadable { field, message: error.into_inner().to_string() }
+            }),
             last_valid: last_valid.and_then(|value| serde_json::from_value(value).ok()),
         }
     }

@@ -15,10 +15,10 @@ pub(crate) fn settle_one<T, V>(
 ) -> (Option<V>, Option<Issue>) {
     let present = match &source.spec {
         Ok(spec) => parse(spec),
-        Err(error) => Err(Finding::new(
-            "spec",
+        Err(unreadable) => Err(Finding::new(
+            &unreadable.field,
             Reason::InvalidSpec,
-            format!("cannot be read ({error}); correct it"),
+            format!("cannot be read ({}); correct it", unreadable.message),
         )),
     };
     match present {

@@ -81,15 +81,11 @@ pub fn controller_rules(installer: &Installer) -> Vec<PolicyRule> {
         ),
     ];
     if *installer == Installer::Manifests {
-        // Nobody else makes the membership key, and it belongs to the Deployment.
+        // Nobody else makes the membership key.
         rules.push(rule(&[""], &["secrets"], &["create"]));
         rules.push(named(
             rule(&[""], &["secrets"], &["get"]),
             &[objects::MEMBERLIST_SECRET, objects::USER_MEMBERLIST_SECRET],
-        ));
-        rules.push(named(
-            rule(&["apps"], &["deployments"], &["get"]),
-            &[objects::CONTROLLER],
         ));
     }
     rules

@@ -180,7 +180,11 @@ impl Cluster {
         if std::mem::replace(&mut self.nodes[number].link, plugged) == plugged {
             return;
         }
-        let input = if plugged { Input::LinkUp(INTERFACE, link(number)) } else { Input::LinkDown(INTERFACE) };
+        let input = if plugged {
+            Input::LinkUp(INTERFACE, link(number))
+        } else {
+            Input::LinkDown(INTERFACE)
+        };
         self.tell(number, WorldInput::Wire(input));
     }
 
@@ -242,7 +246,9 @@ impl Cluster {
 
     /// Whether every running speaker knows what the API server says now.
     pub fn all_informed(&self) -> bool {
-        self.nodes.iter().all(|node| node.world.is_none() || node.version == self.version)
+        self.nodes
+            .iter()
+            .all(|node| node.world.is_none() || node.version == self.version)
     }
 
     /// Whether the node answers for the service's address.
@@ -265,7 +271,11 @@ impl Cluster {
 
     /// When something happens next.
     pub fn next_event(&self) -> Option<Instant> {
-        let timers = self.nodes.iter().filter(|node| !node.paused).filter_map(|node| node.world.as_ref()?.poll_timeout());
+        let timers = self
+            .nodes
+            .iter()
+            .filter(|node| !node.paused)
+            .filter_map(|node| node.world.as_ref()?.poll_timeout());
         let arrival = self.arrivals.first_key_value().map(|((at, _), _)| *at);
         timers.chain(arrival).min()
     }
@@ -296,7 +306,9 @@ impl Cluster {
         let first = node.version == 0;
         node.version = version;
         if first {
-            let peers = (0..self.nodes.len()).map(|peer| (node_name(peer), address(peer))).collect();
+            let peers = (0..self.nodes.len())
+                .map(|peer| (node_name(peer), address(peer)))
+                .collect();
             self.tell(number, WorldInput::Wire(Input::Peers(peers)));
         }
         for input in self.facts.inputs() {
@@ -327,14 +339,22 @@ impl Cluster {
     }
 
     fn collect(&mut self, number: NodeNumber) {
-        while let Some(output) = self.nodes[number].world.as_mut().and_then(|world| world.poll_output()) {
+        while let Some(output) = self.nodes[number]
+            .world
+            .as_mut()
+            .and_then(metallb_sansio::Machine::poll_output)
+        {
             if self.trace && !matches!(output, Output::Datagram { .. } | Output::Frame { .. }) {
                 println!("{} n{number} {output:?}", self.now);
             }
             match output {
                 Output::Datagram { to, datagram } => self.carry(number, to, datagram),
                 Output::Frame { frame, .. } => self.broadcast(number, &frame),
-                Output::Change(change) => self.seen.push(Seen { at: self.now, node: number, change }),
+                Output::Change(change) => self.seen.push(Seen {
+                    at: self.now,
+                    node: number,
+                    change,
+                }),
                 Output::Liveness { .. } | Output::Rejoined | Output::ForeignClaim(_) => {}
             }
         }
@@ -342,9 +362,17 @@ impl Cluster {
 
     fn carry(&mut self, from: NodeNumber, to: SocketAddr, datagram: Vec<u8>) {
         self.datagrams += 1;
-        let Some(to) = (0..self.nodes.len()).find(|node| address(*node) == to) else { return };
+        let Some(to) = (0..self.nodes.len()).find(|node| address(*node) == to) else {
+            return;
+        };
         if self.connected(from, to) && !self.rng.percent(self.loss_percent) {
-            self.travel(to, Input::Datagram(datagram));
+            self.travel(
+                to,
+                Input::Datagram {
+                    from: address(from),
+                    datagram,
+                },
+            );
         }
     }
 
@@ -368,5 +396,10 @@ impl Cluster {
 }
 
 fn link(number: NodeNumber) -> Link {
-    Link { name: "eth0".into(), mac: mac(number), arp: true, link_local: None }
+    Link {
+        name: "eth0".into(),
+        mac: mac(number),
+        arp: true,
+        link_local: None,
+    }
 }

@@ -40,8 +40,15 @@ pub(crate) fn node_name(node: NodeNumber) -> NodeName {
 impl Facts {
     /// `nodes` nodes and `services` services, each with an endpoint on every node; every other one is `Local`.
     pub fn new(nodes: usize, services: usize) -> Self {
-        let service = |n: usize| Service { local: n % 2 == 1, endpoints: (0..nodes).collect() };
-        Self { services: (0..services).map(service).collect(), excluded: vec![false; nodes], config: config() }
+        let service = |n: usize| Service {
+            local: n % 2 == 1,
+            endpoints: (0..nodes).collect(),
+        };
+        Self {
+            services: (0..services).map(service).collect(),
+            excluded: vec![false; nodes],
+            config: config(),
+        }
     }
 
     /// How many services there are.
@@ -88,7 +95,10 @@ impl Facts {
         let mut inputs = vec![WorldInput::Config(Arc::clone(&self.config))];
         for (node, excluded) in self.excluded.iter().enumerate() {
             let label = excluded.then(|| (EXCLUDE_LABEL.to_owned(), String::new()));
-            let facts = NodeFacts { labels: label.into_iter().collect(), network_unavailable: false };
+            let facts = NodeFacts {
+                labels: label.into_iter().collect(),
+                network_unavailable: false,
+            };
             inputs.push(WorldInput::Node(node_name(node), Some(facts)));
         }
         for (number, service) in self.services.iter().enumerate() {
@@ -122,7 +132,12 @@ fn config() -> Arc<Config> {
     };
     let pool = json!({ "addresses": ["10.200.0.0/16"] });
     let sources = Sources {
-        pools: vec![Source::from_json(object(Kind::IpAddressPool), Labels::new(), pool, None)],
+        pools: vec![Source::from_json(
+            object(Kind::IpAddressPool),
+            Labels::new(),
+            pool,
+            None,
+        )],
         l2_advertisements: vec![Source::from_json(
             object(Kind::L2Advertisement),
             Labels::new(),

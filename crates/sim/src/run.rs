@@ -8,6 +8,9 @@ use metallb_speaker_core::election::rank;
 use crate::cluster::{Cluster, NodeNumber};
 use crate::facts::{Facts, ServiceNumber, node_name};
 
+/// How often owners are compared in full: between two looks, every change is still judged by itself.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// One disturbance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -53,7 +56,10 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         // At start-up a peer that is not there is presumed alive for 1.5 s; that is the longest of the two.
-        Self { takeover: Duration::from_millis(1_700), converged: Duration::from_millis(2_500) }
+        Self {
+            takeover: Duration::from_millis(1_700),
+            converged: Duration::from_millis(2_500),
+        }
     }
 }
 
@@ -76,7 +82,11 @@ impl fmt::Display for Failure {
         for (at, fault) in self.history.iter().rev().take(12).rev() {
             writeln!(f, "  {at} {fault:?}")?;
         }
-        write!(f, "  replay: SIM_SEED={} cargo test -p metallb-sim --test seeds", self.seed)
+        write!(
+            f,
+            "  replay: SIM_SEED={} cargo test -p metallb-sim --test seeds",
+            self.seed
+        )
     }
 }
 
@@ -105,6 +115,8 @@ pub struct Run {
     history: Vec<(Instant, Fault)>,
     schedule: Vec<(Instant, Fault)>,
     nobody_since: Vec<Option<Instant>>,
+    /// When the owners were last compared in full.
+    looked: Instant,
     statistics: Statistics,
 }
 
@@ -131,6 +143,7 @@ impl Run {
             history: Vec::new(),
             schedule: Vec::new(),
             nobody_since: vec![None; services],
+            looked: now,
             statistics: Statistics::default(),
         }
     }
@@ -179,7 +192,8 @@ impl Run {
             Fault::Start(node) => self.cluster.start(node),
             Fault::Pause(node, length) => {
                 self.cluster.pause(node, true);
-                self.schedule.push((self.cluster.now() + length, Fault::Resume(node)));
+                self.schedule
+                    .push((self.cluster.now() + length, Fault::Resume(node)));
             }
             Fault::Resume(node) => self.cluster.pause(node, false),
             Fault::Unplug(node) => self.cluster.plug(node, false),
@@ -217,7 +231,9 @@ impl Run {
             4..=6 => Fault::Unplug(node),
             7 => Fault::Plug(node),
             8 => {
-                let nodes = (0..self.cluster.size()).filter(|_| self.rng.percent(50)).collect();
+                let nodes = (0..self.cluster.size())
+                    .filter(|_| self.rng.percent(50))
+                    .collect();
                 Fault::Split(nodes)
             }
             9 => Fault::Heal,
@@ -226,7 +242,9 @@ impl Run {
             12 => Fault::Exclude(node, !self.cluster.facts().is_excluded(node)),
             13 => {
                 let service = self.rng.below(self.cluster.facts().services() as u64) as usize;
-                let nodes = (0..self.cluster.size()).filter(|_| self.rng.percent(60)).collect();
+                let nodes = (0..self.cluster.size())
+                    .filter(|_| self.rng.percent(60))
+                    .collect();
                 Fault::Place(service, nodes)
             }
             _ => Fault::RepairAll,
@@ -243,7 +261,9 @@ impl Run {
             self.schedule.sort_by_key(|(at, _)| *at);
             let scheduled = self.schedule.first().map(|(at, _)| *at);
             let next = self.cluster.next_event().into_iter().chain(scheduled).min();
-            let Some(next) = next.filter(|at| *at <= end) else { break };
+            let Some(next) = next.filter(|at| *at <= end) else {
+                break;
+            };
             self.cluster.advance(next);
             if scheduled.is_some_and(|at| at <= next) {
                 let (_, fault) = self.schedule.remove(0);
@@ -256,7 +276,12 @@ impl Run {
     }
 
     fn fail(&self, what: String) -> Failure {
-        Failure { seed: self.seed, at: self.cluster.now(), what, history: self.history.clone() }
+        Failure {
+            seed: self.seed,
+            at: self.cluster.now(),
+            what,
+            history: self.history.clone(),
+        }
     }
 
     fn check(&mut self) -> Result<(), Failure> {
@@ -265,14 +290,19 @@ impl Run {
         for seen in self.cluster.take_seen() {
             self.statistics.changes += 1;
             if seen.at - self.disturbed > self.bounds.converged {
-                let what = format!("no change without cause: node {} saw {:?}", seen.node, seen.change);
+                let what = format!(
+                    "no change without cause: node {} saw {:?}",
+                    seen.node, seen.change
+                );
                 return Err(self.fail(what));
             }
         }
         for service in 0..self.cluster.facts().services() {
             self.check_answered(now, service)?;
         }
-        if quiet > self.bounds.converged && self.cluster.all_informed() {
+        let looked_lately = now - self.looked < LOOK_EVERY;
+        if quiet > self.bounds.converged && !looked_lately && self.cluster.all_informed() {
+            self.looked = now;
             for node in 0..self.cluster.size() {
                 for service in 0..self.cluster.facts().services() {
                     self.check_owner(node, service)?;
@@ -304,7 +334,9 @@ impl Run {
         let gap = now - since;
         self.statistics.longest_gap = self.statistics.longest_gap.max(gap);
         if now - since.max(self.disturbed) > self.bounds.takeover {
-            return Err(self.fail(format!("never nobody: nobody has answered for service {service} for {gap:?}")));
+            return Err(self.fail(format!(
+                "never nobody: nobody has answered for service {service} for {gap:?}"
+            )));
         }
         Ok(())
     }
@@ -315,21 +347,31 @@ impl Run {
         if !cluster.runs(node) {
             return Ok(());
         }
-        let part: Vec<NodeNumber> =
-            (0..cluster.size()).filter(|other| cluster.runs(*other) && cluster.connected(node, *other)).collect();
+        let part: Vec<NodeNumber> = (0..cluster.size())
+            .filter(|other| cluster.runs(*other) && cluster.connected(node, *other))
+            .collect();
         let names: Vec<(NodeNumber, _)> = part
             .iter()
             .filter(|member| cluster.facts().eligible(service, **member))
             .map(|member| (*member, node_name(*member)))
             .collect();
-        let ranked = rank(names.iter().map(|(_, name)| (&**name, 0)), Facts::address(service));
-        let expected = ranked.first().and_then(|first| names.iter().find(|(_, name)| **name == **first));
+        let ranked = rank(
+            names.iter().map(|(_, name)| (&**name, 0)),
+            Facts::address(service),
+        );
+        let expected = ranked
+            .first()
+            .and_then(|first| names.iter().find(|(_, name)| **name == **first));
         let expected: Vec<NodeNumber> = expected.map(|(number, _)| *number).into_iter().collect();
-        let holders: Vec<NodeNumber> = part.into_iter().filter(|member| cluster.holds(*member, service)).collect();
+        let holders: Vec<NodeNumber> = part
+            .into_iter()
+            .filter(|member| cluster.holds(*member, service))
+            .collect();
         if holders == expected {
             return Ok(());
         }
-        let what = format!("one owner: of service {service} around node {node}: {holders:?}, not {expected:?}");
+        let what =
+            format!("one owner: of service {service} around node {node}: {holders:?}, not {expected:?}");
         Err(self.fail(what))
     }
 }

@@ -20,7 +20,12 @@ pub type EngineConfig = metallb_member::Config;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A membership datagram arrived.
-    Datagram(Vec<u8>),
+    Datagram {
+        /// The address it came from.
+        from: SocketAddr,
+        /// The bytes.
+        datagram: Vec<u8>,
+    },
     /// An Ethernet frame arrived on an interface.
     Frame(InterfaceIndex, Vec<u8>),
     /// An interface became usable or changed.
@@ -213,7 +218,9 @@ impl Engine {
                 self.let_go(now, &key, *address);
             }
         }
-        let changed = before.is_some_and(|before| before.addresses != plan.addresses);
+        let own = |plan: &Plan| plan.eligibility.candidates.get(self.member.node()).map(allowed);
+        let changed =
+            before.is_some_and(|before| before.addresses != plan.addresses || own(&before) != own(&plan));
         self.services.insert(
             key.clone(),
             Service {
@@ -224,7 +231,7 @@ impl Engine {
         self.decide(now, &key, &Cause::Plan);
         let to = self.owner(&key).cloned();
         if changed && from == to {
-            // Same owner, other addresses: whoever writes the status wants to know.
+            // Same owner, other addresses or interfaces: whoever writes the status wants to know.
             let addresses = Arc::clone(&self.services[&key].plan.addresses);
             self.report_change(&key, addresses, from, to, Cause::Plan);
         }
@@ -243,7 +250,12 @@ impl Engine {
         let from = core::mem::replace(&mut service.owner, to.clone());
         self.hold(now, key, &plan, to.as_ref());
         if from != to {
-            self.report_change(key, plan.addresses, from, to, cause.clone());
+            // Several nodes may be lost at once; what matters is the one that owned it.
+            let cause = match &from {
+                Some(node) if !self.member.is_live(node) => Cause::NodeLost(Arc::clone(node)),
+                _ => cause.clone(),
+            };
+            self.report_change(key, plan.addresses, from, to, cause);
         }
     }
 
@@ -383,7 +395,10 @@ impl Machine for Engine {
 
     fn handle(&mut self, now: Instant, input: Input) {
         match input {
-            Input::Datagram(datagram) => self.member.handle(now, metallb_member::Input::Datagram(datagram)),
+            Input::Datagram { from, datagram } => {
+                self.member
+                    .handle(now, metallb_member::Input::Datagram { from, datagram });
+            }
             Input::Frame(interface, bytes) => self.announcer.handle_frame(interface, &bytes),
             Input::LinkUp(index, link) => {
                 // First membership: after a cut cable the peers may have taken over what we still hold.

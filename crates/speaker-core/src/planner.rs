@@ -107,10 +107,11 @@ impl Planner {
             core::mem::take(&mut self.touched).into_iter().collect()
         };
         let mut directives = Vec::new();
-        for key in core::mem::take(&mut self.removed) {
-            if !self.services.contains_key(&key) {
+        let removed = core::mem::take(&mut self.removed);
+        for key in &removed {
+            if !self.services.contains_key(key) {
                 directives.push(Directive {
-                    service: key,
+                    service: key.clone(),
                     plan: None,
                 });
             }
@@ -130,7 +131,9 @@ impl Planner {
             let before = service.outcome.replace(shared);
             let plan_before = before.and_then(Result::ok);
             let plan = service.outcome.clone().and_then(Result::ok);
-            if plan != plan_before {
+            // Made again since the last pass, it may still be announced for its former self.
+            let lingers = plan.is_none() && removed.contains(&key);
+            if plan != plan_before || lingers {
                 directives.push(Directive { service: key, plan });
             }
         }

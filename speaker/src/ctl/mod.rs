@@ -9,6 +9,7 @@ mod sources;
 mod state;
 mod statuses;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -22,7 +23,7 @@ use metallb_api::{IPAddressPool, L2Advertisement, Raw};
 use metallb_kubeio::{EventSink, WatchConfig, thin, watch};
 use metallb_member::Secret;
 use metallb_net::Exclusions;
-use metallb_speaker_core::{Input, LINGER, Planner};
+use metallb_speaker_core::{Input, LINGER, Planner, ServiceKey};
 use metallb_telemetry::{Health, Routes};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -32,7 +33,7 @@ use self::metrics::Metrics;
 use self::statuses::{Statuses, Writer};
 use crate::args::Args;
 use crate::files;
-use crate::wire::{Command, Wire};
+use crate::wire::{Command, Pending, Wire};
 
 /// How often mounted files are looked at.
 const FILES_EVERY: Duration = Duration::from_secs(5);
@@ -74,6 +75,7 @@ pub(crate) async fn run(args: &Args, wire: Wire) -> anyhow::Result<()> {
         statuses: Statuses::start(writer),
         secret: files::read_secret(&args.ml_secret_key_path),
         secret_path: args.ml_secret_key_path.clone(),
+        secret_missed: false,
         exclusions: files::read_exclusions().unwrap_or_default(),
         synced: false,
         health,
@@ -87,7 +89,7 @@ pub(crate) async fn run(args: &Args, wire: Wire) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             Some(seen) = watches.next() => control.seen(seen).await?,
-            pending = changes.take() => control.changed(&pending),
+            pending = changes.take() => control.changed(&pending).await?,
             _ = look.tick() => control.look_at_files().await?,
             why = control.wire.ended() => anyhow::bail!("the wire thread ended: {why}"),
             _ = terminate.recv() => break,
@@ -112,6 +114,7 @@ struct Control {
     statuses: Statuses,
     secret: Secret,
     secret_path: PathBuf,
+    secret_missed: bool,
     exclusions: Exclusions,
     synced: bool,
     health: Health,
@@ -144,54 +147,57 @@ impl Control {
                 .await?;
         }
         if !self.synced {
+            self.refresh().await?;
             self.synced = true;
-            tracing::info!("everything is listed once; statuses follow ownership from now on");
-            self.refresh();
             self.statuses.begin();
+            tracing::info!("everything is listed once; statuses follow ownership from now on");
         }
         Ok(())
     }
 
     /// Takes what `wire` decided.
-    fn changed(
-        &mut self,
-        pending: &std::collections::BTreeMap<metallb_speaker_core::ServiceKey, crate::wire::Pending>,
-    ) {
+    async fn changed(&mut self, pending: &BTreeMap<ServiceKey, Pending>) -> anyhow::Result<()> {
         /// Beyond that many services, asking for all is cheaper.
         const FEW: usize = 16;
         if !self.synced {
-            return;
+            return Ok(());
         }
         if pending.is_empty() || pending.len() > FEW {
-            self.refresh();
-            return;
+            return self.refresh().await;
         }
         let reporter = self.wire.reporter();
         for (key, change) in pending {
             tracing::debug!(service = key.as_str(), from = ?change.from, to = ?change.last.to, "owner settled");
-            let report = reporter.service(key);
+            let report = reporter.service(key).await?;
             if let Some(assignment) = self.assigned.update(key, report.as_ref(), self.feed.uid(key)) {
                 self.statuses.assign(key.clone(), assignment);
             }
         }
+        Ok(())
     }
 
     /// Compares everything that this node owns with what was known.
-    fn refresh(&mut self) {
-        let Some(snapshot) = self.wire.reporter().snapshot() else {
-            tracing::warn!("the wire thread does not answer; statuses stay as they are");
-            return;
-        };
+    async fn refresh(&mut self) -> anyhow::Result<()> {
+        let services = self.wire.reporter().all_services().await?;
         let feed = &self.feed;
-        for (key, assignment) in self.assigned.replace(&snapshot.services, |key| feed.uid(key)) {
+        for (key, assignment) in self.assigned.replace(&services, |key| feed.uid(key)) {
             self.statuses.assign(key, assignment);
         }
+        Ok(())
     }
 
     async fn look_at_files(&mut self) -> anyhow::Result<()> {
         let secret = files::read_secret(&self.secret_path);
-        if secret != self.secret {
-            tracing::info!(clear = secret.is_none(), "the membership secret changed");
+        if secret.is_none() && !self.secret.is_none() {
+            // A deleted Secret must not open a running cluster to everybody on its network.
+            if !std::mem::replace(&mut self.secret_missed, true) {
+                tracing::warn!(
+                    "the membership secret is gone; the last one stays in use until there is another"
+                );
+            }
+        } else if secret != self.secret {
+            tracing::info!("the membership secret changed");
+            self.secret_missed = false;
             self.secret = secret.clone();
             self.wire.send(Command::Input(Input::Secret(secret))).await?;
         }

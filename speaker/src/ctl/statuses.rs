@@ -353,7 +353,11 @@ impl Task {
             "serviceNamespace": key.namespace(),
             "interfaces": names,
         }});
-        match self.api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        match self
+            .api
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+        {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 // The former owner, or the next one, removed it meanwhile: look again.

@@ -9,6 +9,9 @@ use metallb_net::{Exclusions, Interface, InterfaceEvent, PacketSocket, Protocol}
 use metallb_speaker_core::Input;
 use serde::Serialize;
 
+/// Errors of one socket taken in one turn.
+const ERRORS: usize = 4;
+
 struct OpenLink {
     link: Link,
     arp: PacketSocket,
@@ -52,7 +55,11 @@ impl Links {
             for (index, link) in open {
                 for socket in std::iter::once(&link.arp).chain(&link.ndp) {
                     // An interface that went down gives one error and then nothing; netlink tells the rest.
-                    while let Poll::Ready(received) = socket.poll_receive(cx, buffer) {
+                    // A socket that fails for ever is left until the loop's next turn, which a timer brings.
+                    for _ in 0..ERRORS {
+                        let Poll::Ready(received) = socket.poll_receive(cx, buffer) else {
+                            break;
+                        };
                         match received {
                             Ok(length) => return Poll::Ready((*index, length)),
                             Err(error) => tracing::debug!(interface = &*link.link.name, %error, "receiving"),

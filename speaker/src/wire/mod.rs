@@ -45,7 +45,6 @@ pub(crate) struct Config {
 }
 
 /// What `ctl` asks of `wire`.
-#[derive(Debug)]
 pub(crate) enum Command {
     /// Something for the engine.
     Input(Input),
@@ -198,10 +197,8 @@ impl Thread<'_> {
                     self.links.drain(interface, BURST, |frame| self.engine.handle_frame(interface, frame));
                 }
                 events = monitor.next() => {
-                    let now = self.clock.now();
-                    for input in self.links.apply(events.context("route netlink is broken")?) {
-                        self.engine.handle(now, input);
-                    }
+                    let inputs = self.links.apply(events.context("route netlink is broken")?);
+                    self.links_changed(inputs);
                 }
                 command = self.inbox.recv() => match command {
                     Some(command) => self.command(command),
@@ -209,10 +206,8 @@ impl Thread<'_> {
                 },
                 () = timer => {}
                 _ = retry.tick() => {
-                    let now = self.clock.now();
-                    for input in self.links.retry() {
-                        self.engine.handle(now, input);
-                    }
+                    let inputs = self.links.retry();
+                    self.links_changed(inputs);
                 }
             }
         }
@@ -223,9 +218,9 @@ impl Thread<'_> {
         let now = self.clock.now();
         for _ in 0..BURST {
             match self.socket.try_recv_from(&mut self.datagram) {
-                Ok((length, _)) => {
+                Ok((length, from)) => {
                     let datagram = self.datagram[..length].to_vec();
-                    self.engine.handle(now, Input::Datagram(datagram));
+                    self.engine.handle(now, Input::Datagram { from, datagram });
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // An earlier datagram of ours was refused (ICMP port unreachable): a speaker is not there yet.
@@ -234,14 +229,24 @@ impl Thread<'_> {
         }
     }
 
+    fn links_changed(&mut self, inputs: Vec<Input>) {
+        let now = self.clock.now();
+        if !inputs.is_empty() {
+            // Whether an owner can answer at all may have changed.
+            self.changes.touch();
+        }
+        for input in inputs {
+            self.engine.handle(now, input);
+        }
+    }
+
     fn command(&mut self, command: Command) {
         let now = self.clock.now();
         match command {
             Command::Input(input) => self.engine.handle(now, input),
             Command::Exclusions(exclusions) => {
-                for input in self.links.exclude(exclusions) {
-                    self.engine.handle(now, input);
-                }
+                let inputs = self.links.exclude(exclusions);
+                self.links_changed(inputs);
             }
             Command::Report(request) => report::answer(&self.engine, &self.links, request),
             Command::Leave(done) => {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Bound;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use metallb_l2::Counters;
 use metallb_speaker_core::{Engine, MemberReport, ServiceKey, ServiceReport};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Command;
 use super::links::{LinkReport, Links};
@@ -18,14 +19,15 @@ const PAGE: usize = 64;
 /// How long an answer may take: one turn of the loop.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Takes the answer to wherever it is waited for.
+type Deliver = Box<dyn FnOnce(Reply) + Send>;
+
 /// One question.
-#[derive(Debug)]
 pub(crate) struct Request {
     what: What,
-    reply: SyncSender<Reply>,
+    deliver: Deliver,
 }
 
-#[derive(Debug)]
 enum What {
     /// Services after this one.
     Services(Option<ServiceKey>),
@@ -60,7 +62,7 @@ pub(crate) struct Snapshot {
     pub(crate) services: Vec<ServiceReport>,
 }
 
-/// Asks `wire`. Cheap to clone. Blocks the asking thread for the moment that an answer takes.
+/// Asks `wire`. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Reporter(mpsc::Sender<Command>);
 
@@ -69,23 +71,54 @@ impl Reporter {
         Self(commands)
     }
 
-    /// One service; `None` when it has no plan (or the thread does not answer).
-    pub(crate) fn service(&self, key: &ServiceKey) -> Option<ServiceReport> {
-        match self.ask(What::Service(key.clone()))? {
-            Reply::Services(services) => services.into_iter().next(),
-            _ => None,
+    /// One service; `None` inside when it has no plan.
+    pub(crate) async fn service(&self, key: &ServiceKey) -> anyhow::Result<Option<ServiceReport>> {
+        let services = self.services(What::Service(key.clone())).await?;
+        Ok(services.into_iter().next())
+    }
+
+    /// All services, by key.
+    pub(crate) async fn all_services(&self) -> anyhow::Result<Vec<ServiceReport>> {
+        let mut all: Vec<ServiceReport> = Vec::new();
+        loop {
+            let after = all.last().map(|report| report.service.clone());
+            let page = self.services(What::Services(after)).await?;
+            let done = page.len() < PAGE;
+            all.extend(page);
+            if done {
+                return Ok(all);
+            }
         }
     }
 
-    /// Everything; `None` when the thread does not answer in time.
+    async fn services(&self, what: What) -> anyhow::Result<Vec<ServiceReport>> {
+        let (sender, answer) = oneshot::channel();
+        let deliver: Deliver = Box::new(move |reply| {
+            if sender.send(reply).is_err() {
+                tracing::debug!("nobody waits for a report");
+            }
+        });
+        let request = Request { what, deliver };
+        self.0
+            .send(Command::Report(request))
+            .await
+            .ok()
+            .context("the wire thread has ended")?;
+        match answer.await.context("the wire thread gave no answer")? {
+            Reply::Services(services) => Ok(services),
+            _ => anyhow::bail!("the wire thread answered another question"),
+        }
+    }
+
+    /// Everything, for a caller that cannot wait asynchronously; `None` when the thread does not answer in time.
     pub(crate) fn snapshot(&self) -> Option<Snapshot> {
-        let Reply::Surroundings(members, links) = self.ask(What::Surroundings)? else {
+        let Reply::Surroundings(members, links) = self.ask(|| What::Surroundings)? else {
             return None;
         };
         let mut services: Vec<ServiceReport> = Vec::new();
         loop {
             let after = services.last().map(|report| report.service.clone());
-            let Reply::Services(page) = self.ask(What::Services(after))? else {
+            let Reply::Services(page) = self.ask(|| What::Services(after.clone()))? else {
                 return None;
             };
             let done = page.len() < PAGE;
@@ -102,16 +135,35 @@ impl Reporter {
 
     /// The counters; `None` when the thread does not answer in time.
     pub(crate) fn counts(&self) -> Option<Counts> {
-        match self.ask(What::Counts)? {
+        match self.ask(|| What::Counts)? {
             Reply::Counts(counts) => Some(counts),
             _ => None,
         }
     }
 
-    fn ask(&self, what: What) -> Option<Reply> {
-        let (reply, answer): (_, Receiver<Reply>) = sync_channel(1);
-        self.0.try_send(Command::Report(Request { what, reply })).ok()?;
-        answer.recv_timeout(PATIENCE).ok()
+    /// Blocks for the moment that an answer takes: `wire` never waits for the thread that asks.
+    fn ask(&self, what: impl Fn() -> What) -> Option<Reply> {
+        let deadline = Instant::now() + PATIENCE;
+        let (sender, answer) = sync_channel(1);
+        loop {
+            let sender = sender.clone();
+            let deliver: Deliver = Box::new(move |reply| {
+                if sender.try_send(reply).is_err() {
+                    tracing::debug!("nobody waits for a report");
+                }
+            });
+            match self.0.try_send(Command::Report(Request {
+                what: what(),
+                deliver,
+            })) {
+                Ok(()) => return answer.recv_timeout(PATIENCE).ok(),
+                // The queue is full of plans, which takes a moment.
+                Err(mpsc::error::TrySendError::Full(_)) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(_) => return None,
+            }
+        }
     }
 }
 
@@ -129,7 +181,5 @@ pub(super) fn answer(engine: &Engine, links: &Links, request: Request) {
             membership: engine.member().counters(),
         }),
     };
-    if request.reply.try_send(reply).is_err() {
-        tracing::debug!("nobody waits for a report");
-    }
+    (request.deliver)(reply);
 }

@@ -116,11 +116,12 @@ impl Lan {
             };
             self.now = self.now.max(next);
             let mut waiting = VecDeque::new();
-            while let Some((at, from, to, datagram)) = self.wire.pop_front() {
+            while let Some((at, node, to, datagram)) = self.wire.pop_front() {
                 if self.paused.contains(&to) || at > self.now {
-                    waiting.push_back((at, from, to, datagram));
+                    waiting.push_back((at, node, to, datagram));
                 } else if self.members.contains_key(&to) {
-                    self.tell(to, Input::Datagram(datagram));
+                    let from = address(node);
+                    self.tell(to, Input::Datagram { from, datagram });
                 }
             }
             waiting.append(&mut self.wire);

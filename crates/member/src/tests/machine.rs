@@ -227,8 +227,14 @@ fn nonsense_is_counted_and_survived() {
     let before = lan.members[&1].counters();
     let mut rng = metallb_sansio::SeededRng::new(1);
     for _ in 0..1_000 {
-        let bytes = (0..rng.below(80)).map(|_| rng.below(256) as u8).collect();
-        lan.tell(1, Input::Datagram(bytes));
+        let datagram = (0..rng.below(80)).map(|_| rng.below(256) as u8).collect();
+        lan.tell(
+            1,
+            Input::Datagram {
+                from: address(2),
+                datagram,
+            },
+        );
     }
     let after = lan.members[&1].counters();
     assert_eq!(
@@ -262,7 +268,12 @@ fn a_short_cut_between_two_gives_nobody_a_new_life() {
         lan.cut.clear();
         lan.run(2 * SECOND);
         assert_eq!(lan.losses(), 0, "cut of {cut_ms} ms");
-        assert!(!lan.events.iter().any(|(_, _, output)| *output == Output::Rejoined), "cut of {cut_ms} ms");
+        assert!(
+            !lan.events
+                .iter()
+                .any(|(_, _, output)| *output == Output::Rejoined),
+            "cut of {cut_ms} ms"
+        );
     }
 }
 
@@ -277,5 +288,24 @@ fn a_peer_that_dies_while_lives_change_is_still_noticed() {
         lan.members.remove(&1);
         lan.run(3 * SECOND);
         assert_eq!(lan.live(2), set(&[2]), "cut of {cut_ms} ms");
+    }
+}
+
+#[test]
+fn a_speaker_that_saw_the_secret_late_meets_those_that_started_with_it() {
+    let mut lan = Lan::new(3, 12);
+    lan.members.clear();
+    lan.start(1, "");
+    lan.start(2, "new");
+    lan.start(3, "new");
+    for node in 1..=3 {
+        lan.list(node, 3);
+    }
+    lan.run(3 * SECOND);
+    assert_eq!(lan.live(1), set(&[1]));
+    lan.tell(1, Input::Secret(Secret::new(b"new")));
+    lan.run(SECOND);
+    for node in 1..=3 {
+        assert_eq!(lan.live(node), set(&[1, 2, 3]), "node {node}");
     }
 }

@@ -68,7 +68,7 @@ fn one_object_alone() {
         ),
         (
             json!({"addresses": "10.0.0.0/24"}),
-            "spec",
+            "spec.addresses",
             Reason::InvalidSpec,
             "expected a sequence",
         ),

@@ -57,8 +57,8 @@ pub fn overlap(cluster: &mut Cluster) -> Result<()> {
         cluster,
         NAMESPACE,
         "bad",
-        "AddressOverlap",
-        &["good", "192.168.124.184"],
+        "ConfigurationInvalid",
+        &["good", "spec.addresses[0]", "192.168.124.184"],
     )?;
 
     let annotations = "metallb.io/address-pool: good";
@@ -94,6 +94,7 @@ pub fn overlap(cluster: &mut Cluster) -> Result<()> {
 pub fn stricter_rule(cluster: &mut Cluster) -> Result<()> {
     let ns = "stricter-rule";
     fresh_namespace(cluster, ns)?;
+    cluster.kubectl(&["delete", "ipaddresspool", "-n", NAMESPACE, "old", "--ignore-not-found"])?;
     let strict = read("config/crd/metallb.io_ipaddresspools.yaml")?;
     let mut loose: Value = serde_json::from_str(&cluster.kubectl(&[
         "get",
@@ -128,7 +129,7 @@ pub fn stricter_rule(cluster: &mut Cluster) -> Result<()> {
     // Back to our own rules whatever happened.
     cluster.kubectl_with_input(&["replace", "-f", "-"], &strict)?;
     stored?;
-    wait_event(cluster, NAMESPACE, "old", "InvalidSpec", &["spec."])?;
+    wait_event(cluster, NAMESPACE, "old", "ConfigurationInvalid", &["spec.autoAssign", "perhaps"])?;
     let annotations = "metallb.io/address-pool: lan";
     Lb {
         namespace: ns,
@@ -139,7 +140,7 @@ pub fn stricter_rule(cluster: &mut Cluster) -> Result<()> {
     }
     .apply(cluster)?;
     wait_address(cluster, ns, "served").context("from a good pool beside the bad one")?;
-    wait_invalid(cluster, "old", "InvalidSpec", &["spec."])?;
+    wait_invalid(cluster, "old", "InvalidSpec", &["spec.autoAssign"])?;
     cluster.kubectl(&["delete", "ipaddresspool", "-n", NAMESPACE, "old"])?;
     remove_namespace(cluster, ns)
 }

@@ -127,7 +127,7 @@ pub fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
 /// Some failed; the message says which, and where their evidence is.
 pub fn run_all(cluster: &mut Cluster, scenarios: &[&Scenario], progress: &Progress) -> Result<()> {
     install::install(cluster, progress)
-        .or_else(|error| Err(error.context(evidence_note(cluster, "install"))))
+        .map_err(|error| error.context(evidence_note(cluster, "install")))
         .context("the product could not be installed")?;
     let mut rows = Vec::new();
     let mut failed = Vec::new();

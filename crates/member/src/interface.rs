@@ -1,0 +1,108 @@
+//! What the membership machine takes and gives.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::seal::{Secret, Session};
+use crate::{NodeName, Timing};
+
+/// What a membership machine is made of.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub node: NodeName,
+    /// Where peers reach us, UDP.
+    pub address: SocketAddr,
+    /// Which life of this speaker it is: greater than that of any earlier one, such as milliseconds since 1970.
+    pub generation: u64,
+    /// Seed of the order of probes.
+    pub seed: u64,
+    /// A random number never used before.
+    pub session: Session,
+    /// The cluster's shared secret.
+    pub secret: Secret,
+    /// Periods and limits.
+    pub timing: Timing,
+}
+
+/// What the machine is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A datagram arrived.
+    Datagram {
+        /// The address it came from.
+        from: SocketAddr,
+        /// The bytes.
+        datagram: Vec<u8>,
+    },
+    /// All peers there should be, with the addresses of their speakers; our own entry is ignored. Those in the first
+    /// list are presumed alive for [`Timing::presumption`].
+    Peers(BTreeMap<NodeName, SocketAddr>),
+    /// The shared secret as it is now.
+    Secret(Secret),
+    /// A cable is back: call whoever is silent now and not at the next turn.
+    CallNow,
+    /// This speaker stops: say so to everybody. Nothing happens afterwards.
+    Leave,
+}
+
+/// What the machine wants done or known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a datagram.
+    Send {
+        /// To whom.
+        to: SocketAddr,
+        /// What.
+        datagram: Vec<u8>,
+    },
+    /// The node counts as alive from now on.
+    Joined(NodeName),
+    /// The node no longer counts as alive; [`Member::state`] says why.
+    Lost(NodeName),
+    /// The others had declared us dead and have to hear that we are not; whatever they took over, they give back.
+    Rejoined,
+}
+
+/// How a peer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// Not heard yet, but it was there when we started: counts as alive for a moment.
+    Presumed,
+    /// Heard and answering.
+    Alive,
+    /// Listed but never heard.
+    Unheard,
+    /// Stopped answering.
+    Dead,
+    /// Said that it goes.
+    Left,
+}
+
+impl PeerState {
+    /// Whether the peer takes part in decisions.
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Presumed | Self::Alive)
+    }
+}
+
+/// What happened since the machine was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Datagrams that were opened and understood.
+    pub received: u64,
+    /// Datagrams dropped: not our format.
+    pub malformed: u64,
+    /// Datagrams dropped: sealed with another key, or sealed or clear when we are not.
+    pub wrong_key: u64,
+    /// Datagrams dropped: seen before.
+    pub replayed: u64,
+    /// Messages that made no sense to the protocol, such as one from our own name.
+    pub rejected: u64,
+    /// Times that our own process was found stalled.
+    pub stalls: u64,
+    /// Suspicions of ours about peers.
+    pub suspicions: u64,
+}

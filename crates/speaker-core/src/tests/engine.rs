@@ -1,0 +1,237 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metallb_election::{Candidate, Eligibility, NodeName, Standing, rank};
+use metallb_l2::{Link, MacAddr};
+use metallb_member::{Secret, Timing};
+use metallb_sansio::{Instant, Machine};
+
+use crate::{Cause, Change, Directive, Engine, EngineConfig, Input, Output, Plan, ServiceKey};
+
+const ADDRESS: &str = "192.0.2.10";
+
+fn address() -> IpAddr {
+    ADDRESS.parse().expect("address")
+}
+
+fn key(name: &str) -> ServiceKey {
+    ServiceKey::new("default", name)
+}
+
+/// An engine on `node` with one link, which presumes the other two of n1, n2, n3 alive.
+fn engine(node: &str) -> Engine {
+    let now = Instant::ZERO;
+    let config = EngineConfig {
+        node: node.into(),
+        address: "192.0.2.1:7946".parse().expect("address"),
+        generation: 1,
+        seed: 1,
+        session: [1; 16],
+        secret: Secret::none(),
+        timing: Timing::default(),
+    };
+    let mut engine = Engine::new(now, config);
+    let peers: BTreeMap<NodeName, _> = ["n1", "n2", "n3"]
+        .map(|name| (name.into(), "192.0.2.1:7946".parse().expect("address")))
+        .into();
+    engine.handle(now, Input::Peers(peers));
+    let link = Link {
+        name: "eth0".into(),
+        mac: MacAddr([2, 0, 0, 0, 0, 1]),
+        arp: true,
+        link_local: None,
+    };
+    engine.handle(now, Input::LinkUp(1, link));
+    drain(&mut engine);
+    engine
+}
+
+fn plan(nodes: &[&str], interfaces: Option<&[&str]>) -> Plan {
+    let candidate = Candidate {
+        score: 0,
+        interfaces: interfaces.map(|names| names.iter().map(|name| Arc::from(*name)).collect()),
+    };
+    let candidates = nodes
+        .iter()
+        .map(|node| (NodeName::from(*node), candidate.clone()))
+        .collect();
+    Plan {
+        addresses: [address()].into(),
+        eligibility: Arc::new(Eligibility {
+            candidates,
+            excluded: BTreeMap::new(),
+        }),
+    }
+}
+
+fn tell(engine: &mut Engine, service: &str, plan: Option<Plan>) -> (Vec<Change>, usize) {
+    let directive = Directive {
+        service: key(service),
+        plan,
+    };
+    engine.handle(Instant::ZERO, Input::Directive(directive));
+    drain(engine)
+}
+
+/// Owner changes, and the number of frames sent.
+fn drain(engine: &mut Engine) -> (Vec<Change>, usize) {
+    let (mut changes, mut frames) = (Vec::new(), 0);
+    while let Some(output) = engine.poll_output() {
+        match output {
+            Output::Change(change) => changes.push(change),
+            Output::Frame { .. } => frames += 1,
+            _ => {}
+        }
+    }
+    (changes, frames)
+}
+
+/// The three nodes as they rank for the address.
+fn ranked() -> Vec<&'static str> {
+    rank(["n1", "n2", "n3"].map(|node| (node, 0)), address())
+}
+
+#[test]
+fn the_first_by_rank_announces_and_the_others_know_who() {
+    for node in ["n1", "n2", "n3"] {
+        let mut engine = engine(node);
+        let (changes, frames) = tell(&mut engine, "web", Some(plan(&["n1", "n2", "n3"], None)));
+        let owner = ranked()[0];
+        assert_eq!(changes.len(), 1);
+        assert_eq!(
+            (changes[0].from.as_deref(), changes[0].to.as_deref()),
+            (None, Some(owner))
+        );
+        assert_eq!(frames, if node == owner { 2 } else { 0 });
+        let report = engine.service(&key("web")).expect("planned");
+        assert_eq!(report.standings[owner], Standing::Owner);
+        assert_eq!(report.interfaces.len(), usize::from(node == owner));
+    }
+}
+
+#[test]
+fn the_successor_takes_over_when_the_owner_is_lost_and_says_why() {
+    let mut engine = engine(ranked()[1]);
+    tell(&mut engine, "web", Some(plan(&["n1", "n2", "n3"], None)));
+    // Nobody answers: both peers stop being presumed alive.
+    engine.handle_timeout(Instant::ZERO);
+    let mut changes = Vec::new();
+    while let Some(at) = engine
+        .poll_timeout()
+        .filter(|at| *at <= Instant::from_millis(3_000))
+    {
+        engine.handle_timeout(at);
+        changes.extend(drain(&mut engine).0);
+    }
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    assert_eq!(changes[0].to.as_deref(), Some(ranked()[1]));
+    assert_eq!(changes[0].cause, Cause::NodeLost(ranked()[0].into()));
+    let report = engine.service(&key("web")).expect("planned");
+    assert_eq!(report.standings[ranked()[0]], Standing::NotAlive);
+}
+
+#[test]
+fn a_changed_plan_moves_and_an_unchanged_one_is_silent() {
+    let own = ranked()[1];
+    let mut engine = engine(own);
+    tell(&mut engine, "web", Some(plan(&["n1", "n2", "n3"], None)));
+    assert_eq!(
+        tell(&mut engine, "web", Some(plan(&["n1", "n2", "n3"], None))),
+        (vec![], 0)
+    );
+    let (changes, frames) = tell(&mut engine, "web", Some(plan(&[own, ranked()[2]], None)));
+    assert_eq!((changes.len(), frames), (1, 2), "the owner was excluded");
+    assert_eq!(
+        tell(&mut engine, "web", Some(plan(&[own, ranked()[2]], None))),
+        (vec![], 0),
+        "no re-announcement"
+    );
+    let (changes, frames) = tell(&mut engine, "web", None);
+    assert_eq!((changes[0].to.as_deref(), frames), (None, 0));
+    assert_eq!(engine.announcer().owned().count(), 0);
+}
+
+#[test]
+fn a_new_address_replaces_the_old_one() {
+    let own = ranked()[0];
+    let mut engine = engine(own);
+    tell(&mut engine, "web", Some(plan(&[own], None)));
+    let other: IpAddr = "192.0.2.11".parse().expect("address");
+    let (changes, frames) = tell(
+        &mut engine,
+        "web",
+        Some(Plan {
+            addresses: [other].into(),
+            ..plan(&[own], None)
+        }),
+    );
+    assert_eq!(engine.announcer().owned().collect::<Vec<_>>(), [other]);
+    assert_eq!(
+        (changes.len(), frames),
+        (1, 2),
+        "same owner, but whoever writes the status is told"
+    );
+}
+
+#[test]
+fn a_shared_address_stays_until_the_last_service_lets_go() {
+    let own = ranked()[0];
+    let mut engine = engine(own);
+    tell(&mut engine, "tcp", Some(plan(&[own], Some(&["eth1"]))));
+    assert_eq!(
+        tell(&mut engine, "udp", Some(plan(&[own], Some(&["eth0"])))).1,
+        2,
+        "announced where it was not yet"
+    );
+    tell(&mut engine, "udp", None);
+    assert_eq!(engine.announcer().owned().count(), 1);
+    tell(&mut engine, "tcp", None);
+    assert_eq!(engine.announcer().owned().count(), 0);
+}
+
+#[test]
+fn an_owner_without_a_usable_interface_says_so() {
+    let own = ranked()[0];
+    let mut engine = engine(own);
+    let (changes, frames) = tell(&mut engine, "web", Some(plan(&[own], Some(&["eth9"]))));
+    assert_eq!((changes.len(), frames), (1, 0));
+    let report = engine.service(&key("web")).expect("planned");
+    assert!(report.restricted && report.interfaces.is_empty());
+}
+
+#[test]
+fn a_changed_restriction_of_interfaces_is_told() {
+    let own = ranked()[0];
+    let mut engine = engine(own);
+    tell(&mut engine, "web", Some(plan(&[own], None)));
+    let (changes, frames) = tell(&mut engine, "web", Some(plan(&[own], Some(&["eth0"]))));
+    assert_eq!((changes.len(), frames), (1, 0));
+    assert_eq!(changes[0].from, changes[0].to);
+}
+
+#[test]
+fn pages_of_reports_continue_where_the_last_ended() {
+    let mut engine = engine("n1");
+    for name in ["a", "b", "c"] {
+        tell(&mut engine, name, Some(plan(&["n1"], None)));
+    }
+    let after = key("a");
+    let rest: Vec<_> = engine
+        .services_from(std::ops::Bound::Excluded(&after))
+        .map(|r| r.service)
+        .collect();
+    assert_eq!(rest, [key("b"), key("c")]);
+    assert_eq!(engine.services().count(), 3);
+}
+
+#[test]
+fn a_clean_stop_says_goodbye_and_nothing_more() {
+    let mut engine = engine("n1");
+    engine.handle(Instant::from_millis(10), Input::Leave);
+    drain(&mut engine);
+    assert!(engine.member().peers().all(|(_, state)| state.is_live()));
+    engine.handle_timeout(Instant::ZERO + Duration::from_secs(10));
+    assert_eq!(drain(&mut engine).0, vec![]);
+}
