@@ -51,6 +51,7 @@ test: ## what CI runs: check, then every scenario on a local cluster (root; inst
 	@$(LAB) prerequisites
 	@$(MAKE) --no-print-directory check
 	@scripts/lane images   $(MAKE) --no-print-directory images
+	@scripts/lane network  $(CARGO) test --locked -q -p metallb-net -p metallb-e2e -- --ignored
 	@scripts/lane cluster  $(LAB) e2e --all --name test
 	@scripts/lane summary
 

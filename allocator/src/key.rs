@@ -23,7 +23,11 @@ pub(crate) async fn ensure(client: Client, namespace: String, name: String) {
             Ok(()) => return,
             Err(error) => {
                 let error = format!("{error:#}");
-                tracing::warn!(error, name, "there is no membership key; speakers talk in the clear until there is one");
+                tracing::warn!(
+                    error,
+                    name,
+                    "there is no membership key; speakers talk in the clear until there is one"
+                );
             }
         }
         tokio::time::sleep(AGAIN).await;
@@ -35,7 +39,10 @@ async fn make(api: &Api<Secret>, name: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut random = [0; KEY_BYTES];
-    SystemRandom::new().fill(&mut random).ok().context("the kernel gave no random bytes")?;
+    SystemRandom::new()
+        .fill(&mut random)
+        .ok()
+        .context("the kernel gave no random bytes")?;
     match api.create(&PostParams::default(), &secret(name, random)).await {
         Ok(_) => tracing::info!(name, "made the membership key"),
         // Another replica was faster.
@@ -57,7 +64,10 @@ fn secret(name: &str, random: [u8; KEY_BYTES]) -> Secret {
             ..ObjectMeta::default()
         },
         type_: Some("Opaque".into()),
-        data: Some(BTreeMap::from([(MEMBERLIST_SECRET_KEY.to_owned(), ByteString(text.into_bytes()))])),
+        data: Some(BTreeMap::from([(
+            MEMBERLIST_SECRET_KEY.to_owned(),
+            ByteString(text.into_bytes()),
+        )])),
         ..Secret::default()
     }
 }
@@ -70,6 +80,9 @@ mod tests {
     fn the_key_is_text_under_metallbs_name() {
         let secret = secret("memberlist", *b"\x00\xff23456789abcdef");
         let data = secret.data.unwrap();
-        assert_eq!(data["secretkey"].0, b"00ff32333435363738396162636465666"[..32].to_vec());
+        assert_eq!(
+            data["secretkey"].0,
+            b"00ff32333435363738396162636465666"[..32].to_vec()
+        );
     }
 }

@@ -55,7 +55,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let (tell, told) = mpsc::unbounded_channel();
     stop_on_signal(&tell)?;
     if !args.ml_secret_name.is_empty() {
-        tokio::spawn(key::ensure(client.clone(), namespace.clone(), args.ml_secret_name.clone()));
+        tokio::spawn(key::ensure(
+            client.clone(),
+            namespace.clone(),
+            args.ml_secret_name.clone(),
+        ));
     }
     let election = Election::start(client.clone(), &namespace, &identity, tell.clone());
     let classes = ClassPolicy {

@@ -314,12 +314,19 @@ mod tests {
                 "labels": {"app.kubernetes.io/managed-by": "metallb-operator", "metallb.io/metallb-uid": "u"}}}),
         );
         let found = plan(&world, Some(&desired), &BTreeMap::new());
-        let rolled = found.apply.iter().find(|apply| apply.id.kind == Kind::DaemonSet).expect("the speakers are rolled");
+        let rolled = found
+            .apply
+            .iter()
+            .find(|apply| apply.id.kind == Kind::DaemonSet)
+            .expect("the speakers are rolled");
         assert_eq!(
             rolled.body["spec"]["template"]["metadata"]["annotations"][annotations::SERVICE_ACCOUNT_UID],
             "another"
         );
-        assert!(!found.apply.iter().any(|apply| apply.id.kind == Kind::Deployment), "the controller is not");
+        assert!(
+            !found.apply.iter().any(|apply| apply.id.kind == Kind::Deployment),
+            "the controller is not"
+        );
     }
 
     #[test]
@@ -352,7 +359,11 @@ mod tests {
         moved.installation.namespace = "elsewhere".into();
         let found = plan(&world, Some(&moved), &BTreeMap::new());
         let all = operands(&moved.spec, &moved.installation).len();
-        assert_eq!(found.apply.len(), all - 2, "the workloads wait for their accounts");
+        assert_eq!(
+            found.apply.len(),
+            all - 2,
+            "the workloads wait for their accounts"
+        );
         assert_eq!(found.delete.len(), all + 1, "and its key");
         assert!(found.create_key);
 

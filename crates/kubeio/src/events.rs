@@ -28,6 +28,8 @@ const QUEUE: usize = 1024;
 const REMEMBERED: usize = 512;
 /// The same event again within this time is counted, not written.
 const QUIET: Duration = Duration::from_secs(60);
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
 /// The API server cuts nothing, it refuses: longer messages are shortened here.
 const MESSAGE_MAX: usize = 1024;
 
@@ -119,6 +121,11 @@ impl EventSink {
     }
 }
 
+/// Whether the API server has refused for good. Anything else (no connection, overload, its own fault) passes.
+fn is_final(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && !matches!(status.code, 401 | 408 | 409 | 429))
+}
+
 fn shortened(mut message: String) -> String {
     if message.len() > MESSAGE_MAX {
         let cut = (0..=MESSAGE_MAX - '…'.len_utf8())
@@ -158,7 +165,10 @@ struct Writer {
 impl Writer {
     async fn run(mut self, mut inbox: mpsc::Receiver<Queued>) {
         while let Some(event) = inbox.recv().await {
-            if let Err(error) = self.write(&event).await {
+            let mut pause = RETRY_FIRST;
+            // What happens while the API server is away is what people look for afterwards: it waits in the queue.
+            while let Err(error) = self.write(&event).await {
+                let final_word = is_final(&error);
                 tracing::warn!(
                     %error,
                     kind = event.about.kind,
@@ -166,8 +176,14 @@ impl Writer {
                     name = event.about.name,
                     reason = event.reason,
                     message = event.message,
+                    retry = !final_word,
                     "an event could not be written"
                 );
+                if final_word {
+                    break;
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY_MAX);
             }
         }
     }
@@ -265,12 +281,39 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use super::shortened;
+    use super::*;
+    use kube::core::Status;
+
+    #[test]
+    fn only_a_refusal_is_final() {
+        let answer = |code| {
+            kube::Error::Api(Box::new(Status {
+                code,
+                ..Status::default()
+            }))
+        };
+        for (code, verdict) in [
+            (403, true),
+            (404, true),
+            (422, true),
+            (401, false),
+            (409, false),
+            (429, false),
+            (500, false),
+            (503, false),
+        ] {
+            assert_eq!(is_final(&answer(code)), verdict, "{code}");
+        }
+        assert!(
+            !is_final(&kube::Error::LinesCodecMaxLineLengthExceeded),
+            "no answer is no refusal"
+        );
+    }
 
     #[test]
     fn long_messages_are_cut_at_a_character() {
         assert_eq!(shortened("short".into()), "short");
         let long = shortened("ä".repeat(900));
-        assert!(long.len() <= super::MESSAGE_MAX && long.ends_with('…'));
+        assert!(long.len() <= MESSAGE_MAX && long.ends_with('…'));
     }
 }

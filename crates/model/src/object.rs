@@ -86,8 +86,15 @@ impl<T: DeserializeOwned> Source<T> {
             labels,
             spec: serde_path_to_error::deserialize(spec).map_err(|error| {
                 let path = error.path().to_string();
-                let field = if path == "." { "spec".to_owned() } else { format!("spec.{path}") };
-                Unreadable { field, message: error.into_inner().to_string() }
+                let field = if path == "." {
+                    "spec".to_owned()
+                } else {
+                    format!("spec.{path}")
+                };
+                Unreadable {
+                    field,
+                    message: error.into_inner().to_string(),
+                }
             }),
             last_valid: last_valid.and_then(|value| serde_json::from_value(value).ok()),
         }

@@ -144,7 +144,11 @@ fn findings() {
             "spec.nodeSelectors[0]",
             Reason::InvalidSelector,
         ),
-        (json!({"interfaces": {"eth0": true}}), "spec.interfaces", Reason::InvalidSpec),
+        (
+            json!({"interfaces": {"eth0": true}}),
+            "spec.interfaces",
+            Reason::InvalidSpec,
+        ),
     ] {
         let text = spec.to_string();
         let (config, issues) = with_pools(vec![l2("bad", spec), l2("good", json!({}))]);

@@ -94,7 +94,14 @@ pub fn overlap(cluster: &mut Cluster) -> Result<()> {
 pub fn stricter_rule(cluster: &mut Cluster) -> Result<()> {
     let ns = "stricter-rule";
     fresh_namespace(cluster, ns)?;
-    cluster.kubectl(&["delete", "ipaddresspool", "-n", NAMESPACE, "old", "--ignore-not-found"])?;
+    cluster.kubectl(&[
+        "delete",
+        "ipaddresspool",
+        "-n",
+        NAMESPACE,
+        "old",
+        "--ignore-not-found",
+    ])?;
     let strict = read("config/crd/metallb.io_ipaddresspools.yaml")?;
     let mut loose: Value = serde_json::from_str(&cluster.kubectl(&[
         "get",
@@ -129,7 +136,13 @@ pub fn stricter_rule(cluster: &mut Cluster) -> Result<()> {
     // Back to our own rules whatever happened.
     cluster.kubectl_with_input(&["replace", "-f", "-"], &strict)?;
     stored?;
-    wait_event(cluster, NAMESPACE, "old", "ConfigurationInvalid", &["spec.autoAssign", "perhaps"])?;
+    wait_event(
+        cluster,
+        NAMESPACE,
+        "old",
+        "ConfigurationInvalid",
+        &["spec.autoAssign", "perhaps"],
+    )?;
     let annotations = "metallb.io/address-pool: lan";
     Lb {
         namespace: ns,
