@@ -21,6 +21,7 @@ mod identity;
 mod interface;
 mod machine;
 mod message;
+mod peer;
 mod runtime;
 pub mod seal;
 mod timing;

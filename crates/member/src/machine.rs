@@ -1,7 +1,7 @@
 //! The membership machine.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use crate::codec::Codec;
 use crate::interface::{Config, Counters, Input, Output, PeerState};
 use crate::message::Content;
+use crate::peer::Peer;
 use crate::runtime::Collected;
 use crate::seal::{OpenError, Sealer};
 use crate::{Identity, NodeName, Timing};
@@ -26,35 +27,13 @@ const CALL_UNLISTED_FOR: Duration = Duration::from_secs(600);
 const FORGIVEN_IN_A_ROW: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug)]
-struct Peer {
-    state: PeerState,
-    /// Its last known life.
-    identity: Option<Identity>,
-    /// Where to call it.
-    address: SocketAddr,
-    listed: bool,
-    /// Since when it has been in its state.
-    since: Instant,
-}
-
-impl Peer {
-    /// The identity under which it can be called, whichever life it is in.
-    fn callable(&self, name: &NodeName) -> Identity {
-        let generation = self.identity.as_ref().map_or(0, |identity| identity.generation);
-        Identity {
-            name: Arc::clone(name),
-            address: self.address,
-            generation,
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
 enum Wake {
     Foca(Timer<Identity>),
     Accuse { accused: Identity, incarnation: u16 },
     Call,
+    CallPresumed,
     EndPresumption,
+    EndDoubt,
     EndRecovery,
     Keys,
 }
@@ -70,6 +49,9 @@ pub struct Member {
     outputs: VecDeque<Output>,
     counters: Counters,
     listed_once: bool,
+    heard_once: bool,
+    /// While a message of a peer is taken in: the peers that were under suspicion before.
+    hearsay: Option<BTreeSet<NodeName>>,
     left: bool,
     call_after: Option<NodeName>,
     forgiven: Duration,
@@ -98,6 +80,8 @@ impl Member {
             outputs: VecDeque::new(),
             counters: Counters::default(),
             listed_once: false,
+            heard_once: false,
+            hearsay: None,
             left: false,
             call_after: None,
             forgiven: Duration::ZERO,
@@ -157,7 +141,11 @@ impl Member {
         };
         self.counters.received += 1;
         match content {
-            Content::Swim(body) => self.drive(now, |foca, collected| foca.handle_data(body, collected)),
+            Content::Swim(body) => {
+                self.hearsay = Some(self.suspected());
+                self.drive(now, |foca, collected| foca.handle_data(body, collected));
+                self.hearsay = None;
+            }
             Content::Accusation {
                 accuser,
                 accused,
@@ -192,6 +180,15 @@ impl Member {
         }
         let name = Arc::clone(&identity.name);
         let was_live = self.is_live(&name);
+        if let Some(peer) = self
+            .peers
+            .get_mut(&name)
+            .filter(|peer| peer.doubted_until.is_some())
+        {
+            // Others told sooner; now it is certain.
+            peer.doubted_until = Some(now);
+            self.compare(now);
+        }
         let update = foca::Member::down(identity);
         self.drive(now, |foca, collected| {
             foca.apply_many(core::iter::once(update), true, collected)
@@ -226,11 +223,8 @@ impl Member {
                 self.peers.insert(
                     name,
                     Peer {
-                        state,
-                        identity: None,
-                        address,
                         listed: true,
-                        since: now,
+                        ..Peer::new(now, state, address)
                     },
                 );
             }
@@ -239,6 +233,8 @@ impl Member {
         if first {
             self.timers
                 .set(now + self.timing.presumption, Wake::EndPresumption);
+            self.call_all(now);
+            return;
         }
         self.call(now);
     }
@@ -272,6 +268,23 @@ impl Member {
         }
     }
 
+    /// Calls those that are presumed alive, quickly: somebody else has answered by now, so they would too.
+    fn call_presumed(&mut self, now: Instant) {
+        let presumed = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.state == PeerState::Presumed);
+        let called: Vec<Identity> = presumed.map(|(name, peer)| peer.callable(name)).collect();
+        if called.is_empty() {
+            return;
+        }
+        self.timers
+            .set(now + self.timing.call_presumed_every, Wake::CallPresumed);
+        for identity in called {
+            self.drive(now, |foca, collected| foca.announce(identity, collected));
+        }
+    }
+
     /// Calls every peer, whatever it is held for.
     fn call_all(&mut self, now: Instant) {
         let all: Vec<Identity> = self
@@ -282,6 +295,12 @@ impl Member {
         for identity in all {
             self.drive(now, |foca, collected| foca.announce(identity, collected));
         }
+    }
+
+    fn suspected(&self) -> BTreeSet<NodeName> {
+        let members = self.foca.iter_members();
+        let suspects = members.filter(|member| member.state() == State::Suspect);
+        suspects.map(|member| Arc::clone(&member.id().name)).collect()
     }
 
     /// Whether exactly this suspicion still stands.
@@ -384,22 +403,37 @@ impl Member {
             .iter_members()
             .map(|member| (Arc::clone(&member.id().name), member.id().clone()))
             .collect();
+        let mut doubted = Vec::new();
         for (name, peer) in &mut self.peers {
-            if peer.state == PeerState::Alive && !active.contains_key(name) {
+            if peer.state != PeerState::Alive || active.contains_key(name) {
+                peer.doubted_until = None;
+                continue;
+            }
+            let hearsay = self
+                .hearsay
+                .as_ref()
+                .is_some_and(|suspected| !suspected.contains(name));
+            if peer.doubted_until.is_none() && hearsay {
+                peer.doubted_until = Some(now + self.timing.doubt);
+                self.timers.set(now + self.timing.doubt, Wake::EndDoubt);
+                doubted.push(peer.callable(name));
+            }
+            if peer.doubted_until.is_none_or(|until| until <= now) {
+                peer.doubted_until = None;
                 peer.state = PeerState::Dead;
                 peer.since = now;
                 self.outputs.push_back(Output::Lost(Arc::clone(name)));
             }
         }
+        if !active.is_empty() && !core::mem::replace(&mut self.heard_once, true) {
+            self.timers.set(now, Wake::CallPresumed);
+            self.timers
+                .set(now + self.timing.presumption_once_heard, Wake::EndPresumption);
+        }
         for (name, identity) in active {
             let address = identity.address;
-            let peer = self.peers.entry(Arc::clone(&name)).or_insert(Peer {
-                state: PeerState::Unheard,
-                identity: None,
-                address,
-                listed: false,
-                since: now,
-            });
+            let unheard = Peer::new(now, PeerState::Unheard, address);
+            let peer = self.peers.entry(Arc::clone(&name)).or_insert(unheard);
             if peer.state != PeerState::Alive {
                 if !peer.state.is_live() {
                     self.outputs.push_back(Output::Joined(name));
@@ -408,6 +442,10 @@ impl Member {
                 peer.since = now;
             }
             peer.identity = Some(identity);
+        }
+        // Its answer comes under an identity that we hold for dead, and is told so: it takes a new one.
+        for identity in doubted {
+            self.drive(now, |foca, collected| foca.announce(identity, collected));
         }
     }
 
@@ -505,7 +543,9 @@ impl Member {
                 let jitter = self.rng.up_to(self.timing.call_every / 4);
                 self.timers.set(now + self.timing.call_every + jitter, Wake::Call);
             }
+            Wake::CallPresumed => self.call_presumed(now),
             Wake::EndPresumption => self.end_presumption(now),
+            Wake::EndDoubt => self.compare(now),
             Wake::EndRecovery => match self.recovering_until {
                 Some(until) if until > now => self.timers.set(until, Wake::EndRecovery),
                 _ => {
@@ -529,7 +569,9 @@ impl Machine for Member {
         // Before the input sets timers of its own, which must not be put off.
         self.forgive_own_stall(now);
         match input {
-            Input::Datagram { from, datagram } => self.datagram(now, from, &datagram),
+            // Whoever answers counts as alive and gets addresses: not before we know what there is to own.
+            Input::Datagram { from, datagram } if self.listed_once => self.datagram(now, from, &datagram),
+            Input::Datagram { .. } => {}
             Input::Peers(listed) => self.list(now, listed),
             Input::Secret(secret) => {
                 self.sealer.change(now, secret);

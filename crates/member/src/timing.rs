@@ -16,6 +16,14 @@ pub struct Timing {
     pub call_every: Duration,
     /// How long peers known at the start are presumed alive without having been heard.
     pub presumption: Duration,
+    /// The same once any peer was heard: the LAN works, so whoever is alive answers at once. Until then nobody may answer
+    /// for addresses of a dead node that rank us next.
+    pub presumption_once_heard: Duration,
+    /// How often peers presumed alive are called during that time.
+    pub call_presumed_every: Duration,
+    /// How long a peer that others call dead, and that we had no reason to suspect, has to contradict: a node that was
+    /// cut off comes back with the belief that everybody else died.
+    pub doubt: Duration,
     /// By how much a timer may be late before it counts as our own stall.
     pub stall: Duration,
     /// How long after an own stall suspicion takes `suspicion_after_stall` instead.
@@ -25,16 +33,21 @@ pub struct Timing {
 }
 
 impl Default for Timing {
-    /// A dead node is noticed within about 0.6 s at three nodes: up to two probe periods until it is probed and found
-    /// missing, then the suspicion.
+    /// A dead node is missed at the first or second probe that is due to it, and dead after the suspicion. Simulated, its
+    /// successor announces after 0.5 s in the median and, in 99 of 100 cases, 0.6 s (3 nodes) to 0.75 s (5 to 20 nodes), while
+    /// a pause of up to 400 ms is borne without exception. With probes every 100 ms the 99th percentile at 20 nodes
+    /// is 0.90 s; with a suspicion of 300 ms only 350 ms of pause are borne.
     fn default() -> Self {
         Self {
-            probe_period: Duration::from_millis(100),
-            probe_rtt: Duration::from_millis(40),
+            probe_period: Duration::from_millis(80),
+            probe_rtt: Duration::from_millis(35),
             suspicion: Duration::from_millis(360),
             accuse_every: Duration::from_millis(40),
             call_every: Duration::from_millis(200),
             presumption: Duration::from_millis(1_500),
+            presumption_once_heard: Duration::from_millis(100),
+            call_presumed_every: Duration::from_millis(25),
+            doubt: Duration::from_millis(100),
             stall: Duration::from_millis(40),
             recovery: Duration::from_secs(5),
             suspicion_after_stall: Duration::from_millis(800),

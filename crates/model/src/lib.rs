@@ -10,6 +10,7 @@
 
 mod advertisement;
 mod config;
+mod interfaces;
 mod issue;
 mod labels;
 mod object;
@@ -26,6 +27,7 @@ pub use advertisement::{
 pub use config::{Config, Sources};
 pub use issue::{Effect, Issue, Reason};
 pub use labels::{ExpressionSpec, Labels, Selector, SelectorError, SelectorSpec};
+pub use interfaces::DEFAULT_EXCLUDED_INTERFACES;
 pub use object::{Kind, ObjectRef, Source, Unreadable};
 pub use pool::{Pool, PoolSpec, ServiceAllocation, ServiceAllocationSpec};
 pub use range::{Family, IpRange, RangeError};

@@ -2,26 +2,8 @@
 
 use std::fmt;
 
+use metallb_model::DEFAULT_EXCLUDED_INTERFACES;
 use regex_lite::Regex;
-
-/// `MetalLB`'s patterns for the interfaces of container runtimes and network plugins, in force when the file
-/// `/etc/metallb/excludel2.yaml` is absent or has no list.
-pub const DEFAULT_EXCLUSIONS: [&str; 14] = [
-    "^docker.*",
-    "^cbr.*",
-    "^dummy.*",
-    "^virbr.*",
-    "^lxcbr.*",
-    "^veth.*",
-    "^lo$",
-    "^cali.*",
-    "^tunl.*",
-    "^flannel.*",
-    "^kube-ipvs.*",
-    "^cni.*",
-    "^nodelocaldns.*",
-    "^lxc.*",
-];
 
 /// A pattern that is no regular expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +59,7 @@ impl Exclusions {
 
 impl Default for Exclusions {
     fn default() -> Self {
-        Self::new(DEFAULT_EXCLUSIONS).0
+        Self::new(DEFAULT_EXCLUDED_INTERFACES).0
     }
 }
 
@@ -96,7 +78,7 @@ mod tests {
 
     #[test]
     fn the_default_patterns_compile_and_spare_real_nics() {
-        let (default, invalid) = Exclusions::new(DEFAULT_EXCLUSIONS);
+        let (default, invalid) = Exclusions::new(DEFAULT_EXCLUDED_INTERFACES);
         assert_eq!(invalid, vec![]);
         for name in [
             "lo",

@@ -14,7 +14,7 @@ mod interface;
 mod monitor;
 mod packet;
 
-pub use exclude::{DEFAULT_EXCLUSIONS, Exclusions, InvalidPattern};
+pub use exclude::{Exclusions, InvalidPattern};
 pub use interface::{Interface, InterfaceEvent, InterfaceTable, Unusable};
 pub use monitor::InterfaceMonitor;
 pub use packet::{PacketSocket, Protocol};

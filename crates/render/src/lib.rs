@@ -19,7 +19,7 @@ mod tests;
 pub use controller::deployment as controller_deployment;
 pub use memberlist::{KEY_BYTES, secret as memberlist_secret};
 pub use object::{Kind, Object, ObjectId};
-pub use speaker::{DEFAULT_EXCLUDED_INTERFACES, daemon_set as speaker_daemon_set};
+pub use speaker::daemon_set as speaker_daemon_set;
 
 use k8s_openapi::{
     api::core::v1::ServiceAccount,

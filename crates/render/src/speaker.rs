@@ -18,6 +18,7 @@ use metallb_api::{
     MetalLBSpec,
     names::{env, labels, objects, paths},
 };
+use metallb_model::DEFAULT_EXCLUDED_INTERFACES;
 use std::{collections::BTreeMap, fmt::Write as _};
 
 /// Long enough to leave the membership and to withdraw.
@@ -25,24 +26,6 @@ const GRACE_SECONDS: i64 = 5;
 const LOOPBACK: &str = "127.0.0.1";
 /// Readable by the owner only.
 const KEY_MODE: i32 = 0o400;
-
-/// Regular expressions of interfaces that are never announced on: those of container networks and the like.
-pub const DEFAULT_EXCLUDED_INTERFACES: [&str; 14] = [
-    "^docker.*",
-    "^cbr.*",
-    "^dummy.*",
-    "^virbr.*",
-    "^lxcbr.*",
-    "^veth.*",
-    "^lo$",
-    "^cali.*",
-    "^tunl.*",
-    "^flannel.*",
-    "^kube-ipvs.*",
-    "^cni.*",
-    "^nodelocaldns.*",
-    "^lxc.*",
-];
 
 /// The `ConfigMap` `metallb-excludel2`.
 pub(crate) fn exclude_l2_config_map(installation: &Installation) -> ConfigMap {

@@ -1,99 +1,128 @@
-//! Speakers on a virtual LAN.
+//! Speakers on a virtual LAN, with clients, under a virtual API server.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use metallb_sansio::{Duration, Instant, Machine as _, SeededRng};
-use metallb_speaker_core::l2::{Link, MacAddr};
+use metallb_sansio::{Duration, Instant, SeededRng};
+use metallb_speaker_core::l2::MacAddr;
+use metallb_speaker_core::l2::wire::ethernet::Frame;
 use metallb_speaker_core::member::{Secret, Timing};
-use metallb_speaker_core::{Change, EngineConfig, Input, Output, World, WorldInput};
+use metallb_speaker_core::{Change, EngineConfig, Input, Output};
 
-use crate::facts::{Facts, ServiceNumber, node_name};
+use crate::client::{Client, Neighbour};
+use crate::facts::{Facts, ServiceNumber, Stream, node_name, node_number};
+use crate::host::{Event, Host, INTERFACE, address, link, mac, node_at};
+use crate::lan::{CLIENT_ISLANDS, Island, Lan};
 
 /// A node of the simulation, from 0.
 pub type NodeNumber = usize;
 
-/// The one interface of every node.
-const INTERFACE: u32 = 1;
-
-struct Node {
-    /// The speaker, when its process runs.
-    world: Option<World>,
-    /// Its process is stopped (as by SIGSTOP); what arrives waits.
-    paused: bool,
-    waiting: VecDeque<WorldInput>,
-    /// Its cable is plugged in.
-    link: bool,
-    /// Nodes of different islands do not hear each other, although their cables have a carrier.
-    island: u8,
-    /// Its connection to the API server works.
-    api: bool,
-    /// What the API server last told it.
-    version: u64,
-    lives: u64,
-}
-
 enum Arrival {
-    Wire(NodeNumber, Input),
-    /// The API server's truth as of this version.
-    Facts(NodeNumber, u64),
+    /// Something reaches a node.
+    Node(NodeNumber, Event),
+    /// The API server says something on a connection with this number.
+    Api(NodeNumber, u64, Stream, Arc<Facts>),
+    /// A frame reaches the client of an island.
+    Client(Island, Vec<u8>),
 }
 
-/// A change of an owner in the view of a node.
-pub(crate) struct Seen {
-    pub(crate) at: Instant,
-    pub(crate) node: NodeNumber,
-    pub(crate) change: Change,
+/// What a speaker made known, or what reached it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// An owner changed in its view.
+    Change(Change),
+    /// Membership lost or found a node.
+    Liveness(NodeNumber, bool),
+    /// The others had declared it dead.
+    Rejoined,
+    /// It took in what a stream of the API server says.
+    Informed(Stream),
 }
 
-/// Whole speakers, a wire between them, and an API server.
+/// Parameters of a cluster.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// How many nodes.
+    pub nodes: usize,
+    /// How many services.
+    pub services: usize,
+    /// Where all randomness comes from.
+    pub seed: u64,
+    /// Percentage of datagrams and frames lost between nodes.
+    pub loss: u8,
+    /// Longest time that a fact takes from the API server to a speaker.
+    pub api_delay: Duration,
+    /// The shared secret of membership; `None` sends in the clear, which is faster.
+    pub secret: Option<&'static str>,
+    /// Periods of membership.
+    pub timing: Timing,
+}
+
+impl Setup {
+    /// A quiet LAN.
+    pub fn new(nodes: usize, services: usize, seed: u64) -> Self {
+        let api_delay = Duration::from_millis(50);
+        Self {
+            nodes,
+            services,
+            seed,
+            loss: 0,
+            api_delay,
+            secret: None,
+            timing: Timing::default(),
+        }
+    }
+}
+
+/// Whole speakers, a wire between them, clients and an API server.
 pub struct Cluster {
+    setup: Setup,
     now: Instant,
-    nodes: Vec<Node>,
-    facts: Facts,
-    version: u64,
+    hosts: Vec<Host>,
+    /// Nodes by the time at which they want to be woken, and that time by node.
+    wakes: BTreeSet<(Instant, NodeNumber)>,
+    wake_at: Vec<Option<Instant>>,
+    lan: Lan,
+    clients: Vec<Client>,
+    /// Nodes that the API server reaches.
+    api: Vec<bool>,
+    /// Which connection to the API server each node has; what was under way on an earlier one is lost.
+    connections: Vec<u64>,
+    /// For each node and stream, when the last thing said arrives; a connection keeps its order.
+    said_until: Vec<[Instant; Stream::ALL.len()]>,
+    facts: Arc<Facts>,
     arrivals: BTreeMap<(Instant, u64), Arrival>,
     sequence: u64,
     rng: SeededRng,
-    loss_percent: u8,
-    seen: Vec<Seen>,
+    notices: Vec<(Instant, NodeNumber, Notice)>,
     datagrams: u64,
-    trace: bool,
-}
-
-fn address(node: NodeNumber) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, (node % 250) as u8 + 1], 7_946 + (node / 250) as u16))
-}
-
-fn mac(node: NodeNumber) -> MacAddr {
-    MacAddr([2, 0, 0, 0, (node >> 8) as u8, node as u8])
 }
 
 impl Cluster {
     /// A cluster whose nodes are all off.
-    pub fn new(nodes: usize, services: usize, seed: u64) -> Self {
-        let node = || Node {
-            world: None,
-            paused: false,
-            waiting: VecDeque::new(),
-            link: true,
-            island: 0,
-            api: true,
-            version: 0,
-            lives: 0,
-        };
+    pub fn new(setup: Setup) -> Self {
+        let (nodes, services) = (setup.nodes, setup.services);
+        let mut lan = Lan::new(nodes);
+        lan.loss = setup.loss;
         Self {
             now: Instant::from_millis(1_000),
-            nodes: (0..nodes).map(|_| node()).collect(),
-            facts: Facts::new(nodes, services),
-            version: 1,
+            hosts: (0..nodes).map(|node| Host::new(node, nodes)).collect(),
+            wakes: BTreeSet::new(),
+            wake_at: vec![None; nodes],
+            lan,
+            clients: (0..CLIENT_ISLANDS)
+                .map(|island| Client::new(island, services))
+                .collect(),
+            api: vec![true; nodes],
+            connections: vec![0; nodes],
+            said_until: vec![[Instant::ZERO; Stream::ALL.len()]; nodes],
+            facts: Arc::new(Facts::new(nodes, services)),
             arrivals: BTreeMap::new(),
             sequence: 0,
-            rng: SeededRng::new(seed),
-            loss_percent: 0,
-            seen: Vec::new(),
+            rng: SeededRng::new(setup.seed),
+            notices: Vec::new(),
             datagrams: 0,
-            trace: std::env::var_os("SIM_TRACE").is_some(),
+            setup,
         }
     }
 
@@ -104,7 +133,7 @@ impl Cluster {
 
     /// How many nodes there are, on or off.
     pub fn size(&self) -> usize {
-        self.nodes.len()
+        self.hosts.len()
     }
 
     /// What the API server says.
@@ -117,167 +146,182 @@ impl Cluster {
         self.datagrams
     }
 
-    /// Starts a node's speaker.
-    pub fn start(&mut self, number: NodeNumber) {
-        if self.nodes[number].world.is_some() {
+    /// Percentage of datagrams and frames lost between nodes.
+    pub fn loss(&self) -> u8 {
+        self.lan.loss
+    }
+
+    /// The wires.
+    pub(crate) fn lan(&self) -> &Lan {
+        &self.lan
+    }
+
+    pub(crate) fn host(&self, node: NodeNumber) -> &Host {
+        &self.hosts[node]
+    }
+
+    /// What the client of an island knows of a service's address.
+    pub fn neighbour(&self, island: Island, service: ServiceNumber) -> &Neighbour {
+        self.clients[island].neighbour(service)
+    }
+
+    /// The node with this hardware address.
+    pub fn node_of(&self, mac: MacAddr) -> Option<NodeNumber> {
+        (0..self.size()).find(|node| self::mac(*node) == mac)
+    }
+
+    /// What was made known since the last call, in order.
+    pub fn take_notices(&mut self) -> Vec<(Instant, NodeNumber, Notice)> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Starts a node's speaker, if it is off.
+    pub fn start(&mut self, node: NodeNumber) {
+        if self.hosts[node].exists() {
             return;
         }
         let mut session = [0; 16];
         session[..8].copy_from_slice(&self.rng.next_u64().to_be_bytes());
-        let seed = self.rng.next_u64();
-        let now = self.now;
-        let node = &mut self.nodes[number];
-        node.lives += 1;
         let config = EngineConfig {
-            node: node_name(number),
-            address: address(number),
-            generation: now.as_millis() + node.lives,
-            seed,
+            node: node_name(node),
+            address: address(node),
+            generation: self.now.as_millis() + self.hosts[node].lives,
+            seed: self.rng.next_u64(),
             session,
-            // The seal has its own tests; without it a thousand runs take a quarter of the time.
-            secret: Secret::none(),
-            timing: Timing::default(),
+            secret: self
+                .setup
+                .secret
+                .map_or_else(Secret::none, |secret| Secret::new(secret.as_bytes())),
+            timing: self.setup.timing.clone(),
         };
-        node.world = Some(World::new(now, config, false));
-        node.version = 0;
-        node.paused = false;
-        node.waiting.clear();
-        if node.link {
-            self.tell(number, WorldInput::Wire(Input::LinkUp(INTERFACE, link(number))));
+        self.hosts[node].start(self.now, config);
+        self.connections[node] += 1;
+        if self.lan.is_plugged(node) {
+            self.tell(node, Event::Wire(Input::LinkUp(INTERFACE, link(node))));
         }
-        self.publish_to(number);
+        self.relist(node);
+        self.settle(node);
     }
 
     /// Kills a node's speaker, as by SIGKILL.
-    pub fn kill(&mut self, number: NodeNumber) {
-        let node = &mut self.nodes[number];
-        node.world = None;
-        node.waiting.clear();
+    pub fn kill(&mut self, node: NodeNumber) {
+        self.hosts[node].kill();
+        self.settle(node);
     }
 
     /// Stops a node's speaker cleanly.
-    pub fn stop(&mut self, number: NodeNumber) {
-        if self.nodes[number].world.is_some() && !self.nodes[number].paused {
-            self.tell(number, WorldInput::Wire(Input::Leave));
+    pub fn stop(&mut self, node: NodeNumber) {
+        if self.hosts[node].runs() {
+            self.tell(node, Event::Wire(Input::Leave));
         }
-        self.kill(number);
+        self.kill(node);
     }
 
-    /// Stops or continues scheduling a node's speaker.
-    pub fn pause(&mut self, number: NodeNumber, paused: bool) {
-        self.nodes[number].paused = paused;
-        if !paused {
-            // What waited in the sockets is read before timers run.
-            while let Some(input) = self.nodes[number].waiting.pop_front() {
-                self.tell(number, input);
-            }
-            self.tick(number);
+    /// Takes a node's speaker from the processor; what arrives waits.
+    pub fn pause(&mut self, node: NodeNumber) {
+        self.hosts[node].pause();
+        self.settle(node);
+    }
+
+    /// Schedules a node's speaker again.
+    pub fn resume(&mut self, node: NodeNumber) {
+        if self.hosts[node].exists() && !self.hosts[node].runs() {
+            self.hosts[node].resume(self.now);
+            self.settle(node);
         }
     }
 
     /// Plugs or unplugs a node's cable; the node notices by its carrier.
-    pub fn plug(&mut self, number: NodeNumber, plugged: bool) {
-        if std::mem::replace(&mut self.nodes[number].link, plugged) == plugged {
-            return;
+    pub fn plug(&mut self, node: NodeNumber, plugged: bool) {
+        if self.lan.plug(node, plugged) {
+            let input = if plugged {
+                Input::LinkUp(INTERFACE, link(node))
+            } else {
+                Input::LinkDown(INTERFACE)
+            };
+            self.tell(node, Event::Wire(input));
         }
-        let input = if plugged {
-            Input::LinkUp(INTERFACE, link(number))
-        } else {
-            Input::LinkDown(INTERFACE)
-        };
-        self.tell(number, WorldInput::Wire(input));
     }
 
     /// Puts a node on an island of the LAN; carriers stay up.
-    pub fn drift(&mut self, number: NodeNumber, island: u8) {
-        self.nodes[number].island = island;
+    pub fn drift(&mut self, node: NodeNumber, island: Island) {
+        self.lan.drift(node, island);
+    }
+
+    /// Cuts a node off from everybody without its noticing: a fault between switches.
+    pub fn isolate(&mut self, node: NodeNumber) {
+        self.lan.drift(node, Lan::exile(node));
+    }
+
+    /// Two nodes no longer hear each other.
+    pub fn deafen(&mut self, a: NodeNumber, b: NodeNumber) {
+        if a != b {
+            self.lan.deafen(a, b);
+        }
+    }
+
+    /// Everybody on one island hears everybody there.
+    pub fn clear_deafness(&mut self) {
+        self.lan.clear_deafness();
     }
 
     /// Cuts or restores a node's connection to the API server.
-    pub fn connect_api(&mut self, number: NodeNumber, connected: bool) {
-        self.nodes[number].api = connected;
-        if connected && self.nodes[number].version != self.version {
-            self.publish_to(number);
+    pub fn connect_api(&mut self, node: NodeNumber, connected: bool) {
+        let before = std::mem::replace(&mut self.api[node], connected);
+        self.connections[node] += u64::from(before != connected);
+        if connected && !before {
+            self.relist(node);
         }
     }
 
-    /// Which share of all datagrams is lost.
-    pub fn lose(&mut self, percent: u8) {
-        self.loss_percent = percent;
+    /// Whether the API server reaches the node.
+    pub fn reaches_api(&self, node: NodeNumber) -> bool {
+        self.api[node]
     }
 
     /// Changes what the API server says and tells everybody who listens.
-    pub fn change(&mut self, change: impl FnOnce(&mut Facts)) {
-        change(&mut self.facts);
-        self.version += 1;
-        for number in 0..self.nodes.len() {
-            self.publish_to(number);
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Facts)) {
+        let before = Arc::clone(&self.facts);
+        change(Arc::make_mut(&mut self.facts));
+        for stream in Stream::ALL {
+            if before.version(stream) != self.facts.version(stream) {
+                (0..self.size()).for_each(|node| self.say(node, stream));
+            }
         }
     }
 
-    fn publish_to(&mut self, number: NodeNumber) {
-        if self.nodes[number].api && self.nodes[number].world.is_some() {
-            let delay = Duration::from_millis(5) + self.rng.up_to(Duration::from_millis(40));
-            let version = self.version;
-            self.arrive(delay, Arrival::Facts(number, version));
+    fn relist(&mut self, node: NodeNumber) {
+        for stream in Stream::ALL {
+            self.say(node, stream);
         }
     }
 
-    /// Whether the node's speaker runs and is scheduled.
-    pub fn runs(&self, number: NodeNumber) -> bool {
-        self.nodes[number].world.is_some() && !self.nodes[number].paused
+    fn say(&mut self, node: NodeNumber, stream: Stream) {
+        if self.api[node] && self.hosts[node].exists() {
+            let delay = Duration::from_millis(1) + self.rng.up_to(self.setup.api_delay);
+            let at = (self.now + delay).max(self.said_until[node][stream as usize] + Duration::from_nanos(1));
+            self.said_until[node][stream as usize] = at;
+            let facts = Arc::clone(&self.facts);
+            self.arrive(at, Arrival::Api(node, self.connections[node], stream, facts));
+        }
     }
 
-    /// Whether the node's process exists, scheduled or not.
-    pub fn exists(&self, number: NodeNumber) -> bool {
-        self.nodes[number].world.is_some()
-    }
-
-    /// Whether two nodes hear each other.
-    pub fn connected(&self, a: NodeNumber, b: NodeNumber) -> bool {
-        let (left, right) = (&self.nodes[a], &self.nodes[b]);
-        a == b || (left.link && right.link && left.island == right.island)
-    }
-
-    /// Whether the node is where the clients are.
-    pub fn with_clients(&self, number: NodeNumber) -> bool {
-        self.nodes[number].link && self.nodes[number].island == 0
-    }
-
-    /// Whether every running speaker knows what the API server says now.
-    pub fn all_informed(&self) -> bool {
-        self.nodes
-            .iter()
-            .all(|node| node.world.is_none() || node.version == self.version)
-    }
-
-    /// Whether the node answers for the service's address.
-    pub fn answers(&self, number: NodeNumber, service: ServiceNumber) -> bool {
-        let address = Facts::address(service);
-        let answers = |world: &World| world.engine().announcer().owned().any(|owned| owned == address);
-        self.runs(number) && self.nodes[number].link && self.nodes[number].world.as_ref().is_some_and(answers)
-    }
-
-    /// Whether the node holds the service's address, heard or not.
-    pub fn holds(&self, number: NodeNumber, service: ServiceNumber) -> bool {
-        let owner = |world: &World| world.engine().owner(&Facts::key(service)) == Some(world.engine().node());
-        self.nodes[number].world.as_ref().is_some_and(owner)
-    }
-
-    /// Owner changes seen since the last call.
-    pub(crate) fn take_seen(&mut self) -> Vec<Seen> {
-        std::mem::take(&mut self.seen)
+    /// Every client asks for the address of every service.
+    pub fn ask(&mut self) {
+        for island in 0..self.clients.len() {
+            for service in 0..self.facts.services() {
+                if let Some(request) = self.clients[island].ask(service) {
+                    self.flood(None, island, &request);
+                }
+            }
+        }
     }
 
     /// When something happens next.
     pub fn next_event(&self) -> Option<Instant> {
-        let timers = self
-            .nodes
-            .iter()
-            .filter(|node| !node.paused)
-            .filter_map(|node| node.world.as_ref()?.poll_timeout());
+        let wake = self.wakes.first().map(|(at, _)| *at);
         let arrival = self.arrivals.first_key_value().map(|((at, _), _)| *at);
-        timers.chain(arrival).min()
+        wake.into_iter().chain(arrival).min()
     }
 
     /// Moves the clock to `to`, which must not skip an event, and lets happen what is due.
@@ -287,119 +331,126 @@ impl Cluster {
             && entry.key().0 <= self.now
         {
             match entry.remove() {
-                Arrival::Wire(number, input) => self.tell(number, WorldInput::Wire(input)),
-                Arrival::Facts(number, version) => self.inform(number, version),
+                Arrival::Node(node, event) => self.tell(node, event),
+                Arrival::Api(node, connection, stream, facts) if connection == self.connections[node] => {
+                    self.notices.push((self.now, node, Notice::Informed(stream)));
+                    self.tell(node, Event::Api(stream, facts));
+                }
+                Arrival::Api(..) => {}
+                Arrival::Client(island, frame) => self.clients[island].hear(self.now, &frame),
             }
         }
-        for number in 0..self.nodes.len() {
-            if !self.nodes[number].paused {
-                self.tick(number);
-            }
-        }
-    }
-
-    fn inform(&mut self, number: NodeNumber, version: u64) {
-        let node = &mut self.nodes[number];
-        if !node.api || node.world.is_none() || version != self.version {
-            return;
-        }
-        let first = node.version == 0;
-        node.version = version;
-        if first {
-            let peers = (0..self.nodes.len())
-                .map(|peer| (node_name(peer), address(peer)))
-                .collect();
-            self.tell(number, WorldInput::Wire(Input::Peers(peers)));
-        }
-        for input in self.facts.inputs() {
-            self.tell(number, input);
-        }
-    }
-
-    fn tick(&mut self, number: NodeNumber) {
-        let now = self.now;
-        if let Some(world) = &mut self.nodes[number].world
-            && world.poll_timeout().is_some_and(|at| at <= now)
+        while let Some((at, node)) = self.wakes.first().copied()
+            && at <= self.now
         {
-            world.handle_timeout(now);
-            self.collect(number);
-        }
-    }
-
-    fn tell(&mut self, number: NodeNumber, input: WorldInput) {
-        let now = self.now;
-        let node = &mut self.nodes[number];
-        let Some(world) = &mut node.world else { return };
-        if node.paused {
-            node.waiting.push_back(input);
-            return;
-        }
-        world.handle(now, input);
-        self.collect(number);
-    }
-
-    fn collect(&mut self, number: NodeNumber) {
-        while let Some(output) = self.nodes[number]
-            .world
-            .as_mut()
-            .and_then(metallb_sansio::Machine::poll_output)
-        {
-            if self.trace && !matches!(output, Output::Datagram { .. } | Output::Frame { .. }) {
-                println!("{} n{number} {output:?}", self.now);
-            }
-            match output {
-                Output::Datagram { to, datagram } => self.carry(number, to, datagram),
-                Output::Frame { frame, .. } => self.broadcast(number, &frame),
-                Output::Change(change) => self.seen.push(Seen {
-                    at: self.now,
-                    node: number,
-                    change,
-                }),
-                Output::Liveness { .. } | Output::Rejoined | Output::ForeignClaim(_) => {}
+            self.hosts[node].wake(self.now);
+            self.settle(node);
+            // A machine may ask to be woken at once; not twice in one turn, or a mistake of its would stop the clock.
+            if self.wake_at[node].is_some_and(|at| at <= self.now) {
+                self.wake_later(node);
             }
         }
     }
 
-    fn carry(&mut self, from: NodeNumber, to: SocketAddr, datagram: Vec<u8>) {
+    /// Lets time pass without faults.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(next) = self.next_event().filter(|at| *at <= end) {
+            self.advance(next);
+        }
+        self.advance(end);
+    }
+
+    fn wake_later(&mut self, node: NodeNumber) {
+        let later = self.now + Duration::from_micros(10);
+        if let Some(at) = self.wake_at[node].replace(later) {
+            self.wakes.remove(&(at, node));
+        }
+        self.wakes.insert((later, node));
+    }
+
+    fn tell(&mut self, node: NodeNumber, event: Event) {
+        self.hosts[node].tell(self.now, event);
+        self.settle(node);
+    }
+
+    /// Carries out what the node wants, and notes when it wants to be woken.
+    fn settle(&mut self, node: NodeNumber) {
+        while let Some(output) = self.hosts[node].poll_output() {
+            let notice = match output {
+                Output::Datagram { to, datagram } => {
+                    self.carry(node, to, datagram);
+                    continue;
+                }
+                Output::Frame { frame, .. } => {
+                    if let Some(island) = self.lan.island(node) {
+                        self.flood(Some(node), island, &frame);
+                    }
+                    continue;
+                }
+                Output::ForeignClaim(_) => continue,
+                Output::Change(change) => Notice::Change(change),
+                Output::Liveness { node, live } => {
+                    node_number(&node).map_or(Notice::Rejoined, |number| Notice::Liveness(number, live))
+                }
+                Output::Rejoined => Notice::Rejoined,
+            };
+            self.notices.push((self.now, node, notice));
+        }
+        let wake = self.hosts[node].poll_timeout();
+        let before = std::mem::replace(&mut self.wake_at[node], wake);
+        if before != wake {
+            before.map(|at| self.wakes.remove(&(at, node)));
+            wake.map(|at| self.wakes.insert((at, node)));
+        }
+    }
+
+    fn carry(&mut self, from: NodeNumber, to: std::net::SocketAddr, datagram: Vec<u8>) {
         self.datagrams += 1;
-        let Some(to) = (0..self.nodes.len()).find(|node| address(*node) == to) else {
+        let Some(to) = node_at(to, self.size()) else {
             return;
         };
-        if self.connected(from, to) && !self.rng.percent(self.loss_percent) {
-            self.travel(
-                to,
-                Input::Datagram {
-                    from: address(from),
-                    datagram,
-                },
-            );
+        if self.lan.hears(from, to) && !self.lan.loses(&mut self.rng) {
+            let at = self.now + Lan::latency(&mut self.rng);
+            let input = Input::Datagram {
+                from: address(from),
+                datagram,
+            };
+            self.arrive(at, Arrival::Node(to, Event::Wire(input)));
         }
     }
 
-    fn broadcast(&mut self, from: NodeNumber, frame: &[u8]) {
-        for to in 0..self.nodes.len() {
-            if to != from && self.connected(from, to) && !self.rng.percent(self.loss_percent) {
-                self.travel(to, Input::Frame(INTERFACE, frame.to_vec()));
+    /// What a switch does with a frame from a node, or from the client: to one when it knows where, to all otherwise.
+    fn flood(&mut self, from: Option<NodeNumber>, island: Island, frame: &[u8]) {
+        let Ok(header) = Frame::new_checked(frame) else {
+            return;
+        };
+        let destination = header.destination();
+        let to_all = !destination.is_unicast();
+        if from.is_some() && island < CLIENT_ISLANDS && (to_all || destination == self.clients[island].mac) {
+            let at = self.now + Lan::latency(&mut self.rng);
+            self.arrive(at, Arrival::Client(island, frame.to_vec()));
+        }
+        for node in 0..self.size() {
+            let wanted = to_all || destination == mac(node);
+            let hears = from.map_or(self.lan.island(node) == Some(island), |from| {
+                self.lan.hears(from, node)
+            });
+            if wanted && hears && from != Some(node) && self.hosts[node].exists() {
+                if from.is_some() && self.lan.loses(&mut self.rng) {
+                    continue;
+                }
+                let at = self.now + Lan::latency(&mut self.rng);
+                self.arrive(
+                    at,
+                    Arrival::Node(node, Event::Wire(Input::Frame(INTERFACE, frame.to_vec()))),
+                );
             }
         }
     }
 
-    fn travel(&mut self, to: NodeNumber, input: Input) {
-        let latency = Duration::from_micros(100) + self.rng.up_to(Duration::from_micros(900));
-        self.arrive(latency, Arrival::Wire(to, input));
-    }
-
-    fn arrive(&mut self, after: Duration, arrival: Arrival) {
+    fn arrive(&mut self, at: Instant, arrival: Arrival) {
         self.sequence += 1;
-        self.arrivals.insert((self.now + after, self.sequence), arrival);
-    }
-}
-
-fn link(number: NodeNumber) -> Link {
-    Link {
-        name: "eth0".into(),
-        mac: mac(number),
-        arp: true,
-        link_local: None,
+        self.arrivals.insert((at, self.sequence), arrival);
     }
 }

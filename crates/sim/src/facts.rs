@@ -1,5 +1,6 @@
 //! What the virtual API server says.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,25 +12,58 @@ use serde_json::json;
 use crate::NodeNumber;
 
 const NAMESPACE: &str = "metallb-system";
+/// Nodes with this label are selected by the one `L2Advertisement`.
+const EDGE_LABEL: &str = "example.com/edge";
 
 /// A service of the simulation, from 0.
 pub type ServiceNumber = usize;
 
+/// A watch of the API server. Each has a connection of its own, so that what it says arrives at a time of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Pools and advertisements, which never change here.
+    Configuration,
+    /// Nodes and their labels.
+    Nodes,
+    /// Endpoint slices.
+    Endpoints,
+    /// Services.
+    Services,
+}
+
+impl Stream {
+    /// All of them, in the order in which a speaker that starts takes them in.
+    pub const ALL: [Self; 4] = [Self::Configuration, Self::Nodes, Self::Endpoints, Self::Services];
+}
+
 /// One service.
 #[derive(Clone, Debug)]
 struct Service {
+    /// It exists.
+    present: bool,
     /// `externalTrafficPolicy: Local`.
     local: bool,
     /// Nodes with a usable endpoint.
-    endpoints: Vec<NodeNumber>,
+    endpoints: BTreeSet<NodeNumber>,
+}
+
+/// One node.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    /// It has the label that excludes it from load balancers.
+    excluded: bool,
+    /// It has the label that the advertisement selects.
+    edge: bool,
 }
 
 /// The whole truth of the virtual API server.
 #[derive(Clone, Debug)]
 pub struct Facts {
     services: Vec<Service>,
-    excluded: Vec<bool>,
+    nodes: Vec<Node>,
     config: Arc<Config>,
+    /// Changes of each stream so far, from 1.
+    versions: [u64; Stream::ALL.len()],
 }
 
 /// The name of a node.
@@ -37,21 +71,34 @@ pub(crate) fn node_name(node: NodeNumber) -> NodeName {
     format!("n{node}").into()
 }
 
+/// The number of a node.
+pub(crate) fn node_number(name: &str) -> Option<NodeNumber> {
+    name.strip_prefix('n')?.parse().ok()
+}
+
 impl Facts {
     /// `nodes` nodes and `services` services, each with an endpoint on every node; every other one is `Local`.
     pub fn new(nodes: usize, services: usize) -> Self {
         let service = |n: usize| Service {
+            present: true,
             local: n % 2 == 1,
             endpoints: (0..nodes).collect(),
         };
         Self {
             services: (0..services).map(service).collect(),
-            excluded: vec![false; nodes],
+            nodes: vec![
+                Node {
+                    excluded: false,
+                    edge: true
+                };
+                nodes
+            ],
             config: config(),
+            versions: [1; Stream::ALL.len()],
         }
     }
 
-    /// How many services there are.
+    /// How many services there are, present or not.
     pub fn services(&self) -> usize {
         self.services.len()
     }
@@ -67,57 +114,120 @@ impl Facts {
         ServiceKey::new("default", &format!("s{service}"))
     }
 
-    /// Whether the node may own the service, by what the API server says.
+    /// Whether the node may own the service.
     pub fn eligible(&self, service: ServiceNumber, node: NodeNumber) -> bool {
         let service = &self.services[service];
-        !self.excluded[node]
+        let Node { excluded, edge } = self.nodes[node];
+        service.present
+            && edge
+            && !excluded
             && !service.endpoints.is_empty()
             && (!service.local || service.endpoints.contains(&node))
     }
 
+    /// How often what this stream tells has changed.
+    pub(crate) fn version(&self, stream: Stream) -> u64 {
+        self.versions[stream as usize]
+    }
+
+    /// Whether the service is there.
+    pub(crate) fn is_present(&self, service: ServiceNumber) -> bool {
+        self.services[service].present
+    }
+
+    /// Creates or deletes a service.
+    pub(crate) fn offer(&mut self, service: ServiceNumber, present: bool) {
+        self.services[service].present = present;
+        self.versions[Stream::Services as usize] += 1;
+    }
+
     /// Labels or unlabels a node as excluded from load balancers.
     pub(crate) fn exclude(&mut self, node: NodeNumber, excluded: bool) {
-        self.excluded[node] = excluded;
+        self.nodes[node].excluded = excluded;
+        self.versions[Stream::Nodes as usize] += 1;
     }
 
     /// Whether the node is labelled as excluded.
     pub(crate) fn is_excluded(&self, node: NodeNumber) -> bool {
-        self.excluded[node]
+        self.nodes[node].excluded
+    }
+
+    /// Gives a node the label that the advertisement selects, or takes it away.
+    pub(crate) fn label(&mut self, node: NodeNumber, edge: bool) {
+        self.nodes[node].edge = edge;
+        self.versions[Stream::Nodes as usize] += 1;
+    }
+
+    /// Whether the node has the label that the advertisement selects.
+    pub(crate) fn is_labelled(&self, node: NodeNumber) -> bool {
+        self.nodes[node].edge
     }
 
     /// Moves the endpoints of a service.
-    pub(crate) fn place(&mut self, service: ServiceNumber, endpoints: Vec<NodeNumber>) {
+    pub(crate) fn place(&mut self, service: ServiceNumber, endpoints: BTreeSet<NodeNumber>) {
         self.services[service].endpoints = endpoints;
+        self.versions[Stream::Endpoints as usize] += 1;
     }
 
-    /// Everything, as a speaker is told it.
-    pub(crate) fn inputs(&self) -> Vec<WorldInput> {
-        let mut inputs = vec![WorldInput::Config(Arc::clone(&self.config))];
-        for (node, excluded) in self.excluded.iter().enumerate() {
-            let label = excluded.then(|| (EXCLUDE_LABEL.to_owned(), String::new()));
-            let facts = NodeFacts {
-                labels: label.into_iter().collect(),
+    /// What a stream says, as a speaker is told it.
+    pub(crate) fn inputs(&self, stream: Stream) -> Vec<WorldInput> {
+        match stream {
+            Stream::Configuration => vec![WorldInput::Config(Arc::clone(&self.config))],
+            Stream::Nodes => self
+                .nodes
+                .iter()
+                .enumerate()
+                .map(|(number, node)| node.input(number))
+                .collect(),
+            Stream::Endpoints => {
+                let endpoints = self.services.iter().map(|service| Endpoints {
+                    any: !service.endpoints.is_empty(),
+                    nodes: service.endpoints.iter().map(|node| node_name(*node)).collect(),
+                });
+                let numbered = endpoints.enumerate();
+                numbered
+                    .map(|(number, all)| WorldInput::Endpoints(Self::key(number), all))
+                    .collect()
+            }
+            Stream::Services => self
+                .services
+                .iter()
+                .enumerate()
+                .map(|(number, service)| service.input(number))
+                .collect(),
+        }
+    }
+}
+
+impl Node {
+    fn input(self, number: NodeNumber) -> WorldInput {
+        let labels: [(bool, &str); 2] = [(self.excluded, EXCLUDE_LABEL), (self.edge, EDGE_LABEL)];
+        let labels: Labels = labels
+            .iter()
+            .filter(|(has, _)| *has)
+            .map(|(_, key)| ((*key).to_owned(), String::new()))
+            .collect();
+        WorldInput::Node(
+            node_name(number),
+            Some(NodeFacts {
+                labels,
                 network_unavailable: false,
-            };
-            inputs.push(WorldInput::Node(node_name(node), Some(facts)));
-        }
-        for (number, service) in self.services.iter().enumerate() {
-            let endpoints = Endpoints {
-                any: !service.endpoints.is_empty(),
-                nodes: service.endpoints.iter().map(|node| node_name(*node)).collect(),
-            };
-            inputs.push(WorldInput::Endpoints(Self::key(number), endpoints));
-            let facts = ServiceFacts {
-                namespace: "default".into(),
-                name: format!("s{number}").into(),
-                labels: Labels::new(),
-                addresses: vec![Self::address(number)],
-                local: service.local,
-                shared: false,
-            };
-            inputs.push(WorldInput::Service(Self::key(number), Some(facts)));
-        }
-        inputs
+            }),
+        )
+    }
+}
+
+impl Service {
+    fn input(&self, number: ServiceNumber) -> WorldInput {
+        let facts = self.present.then(|| ServiceFacts {
+            namespace: "default".into(),
+            name: format!("s{number}").into(),
+            labels: Labels::new(),
+            addresses: vec![Facts::address(number)],
+            local: self.local,
+            shared: false,
+        });
+        WorldInput::Service(Facts::key(number), facts)
     }
 }
 
@@ -131,6 +241,7 @@ fn config() -> Arc<Config> {
         generation: 1,
     };
     let pool = json!({ "addresses": ["10.200.0.0/16"] });
+    let edge = json!({ "nodeSelectors": [{ "matchLabels": { EDGE_LABEL: "" } }] });
     let sources = Sources {
         pools: vec![Source::from_json(
             object(Kind::IpAddressPool),
@@ -141,9 +252,14 @@ fn config() -> Arc<Config> {
         l2_advertisements: vec![Source::from_json(
             object(Kind::L2Advertisement),
             Labels::new(),
-            json!({}),
+            edge,
             None,
         )],
     };
-    Arc::new(Config::from_sources(&sources, NAMESPACE).0)
+    let (config, issues) = Config::from_sources(&sources, NAMESPACE);
+    assert!(
+        issues.is_empty(),
+        "the simulation's own configuration is valid: {issues:?}"
+    );
+    Arc::new(config)
 }

@@ -309,3 +309,51 @@ fn a_speaker_that_saw_the_secret_late_meets_those_that_started_with_it() {
         assert_eq!(lan.live(node), set(&[1, 2, 3]), "node {node}");
     }
 }
+
+#[test]
+fn a_speaker_that_knows_no_peers_yet_answers_nobody() {
+    let mut lan = settled(3, 12);
+    lan.members.remove(&2);
+    lan.run(2 * SECOND);
+    lan.start(2, "secret");
+    lan.run(2 * SECOND);
+    assert_eq!(lan.live(1), set(&[1, 3]), "it is called and does not answer");
+    lan.list(2, 3);
+    lan.run(Duration::from_millis(300));
+    assert_eq!(lan.live(1), set(&[1, 2, 3]));
+}
+
+#[test]
+fn a_dead_peer_is_presumed_alive_only_until_the_others_are_heard() {
+    let mut lan = settled(3, 13);
+    lan.members.remove(&2);
+    lan.members.remove(&3);
+    lan.run(2 * SECOND);
+    lan.start(2, "secret");
+    lan.list(2, 3);
+    assert_eq!(lan.live(2), set(&[1, 2, 3]));
+    lan.run(Duration::from_millis(120));
+    assert_eq!(lan.live(2), set(&[1, 2]));
+}
+
+#[test]
+fn a_node_that_comes_back_makes_nobody_believe_that_the_others_died() {
+    for seed in 0..50 {
+        let mut lan = settled(5, seed);
+        lan.cut.insert(1);
+        lan.run(5 * SECOND);
+        lan.cut.clear();
+        let healed = lan.now;
+        lan.run(2 * SECOND);
+        for node in 2..=5 {
+            for other in 2..=5 {
+                assert_eq!(
+                    lan.lost_at(node, other, healed),
+                    None,
+                    "seed {seed}: {node} lost {other}"
+                );
+            }
+            assert_eq!(lan.live(node), set(&[1, 2, 3, 4, 5]), "seed {seed}");
+        }
+    }
+}

@@ -179,6 +179,7 @@ impl Own {
     }
 
     fn apply(&self, yaml: &str) -> Result<String> {
-        sh::run_with_input(self.command().args(["apply", "-f", "-"]), yaml)
+        // Older kubectls take text that begins with a brace for JSON.
+        sh::run_with_input(self.command().args(["apply", "-f", "-"]), &format!("---\n{yaml}"))
     }
 }

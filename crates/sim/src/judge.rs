@@ -1,0 +1,381 @@
+//! What must hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use metallb_sansio::{Duration, Instant};
+use metallb_speaker_core::Change;
+use metallb_speaker_core::election::rank;
+
+use crate::facts::{Facts, node_name, node_number};
+use crate::lan::{CLIENT_ISLANDS, Island};
+use crate::{Cluster, Fault, NodeNumber, Notice, ServiceNumber};
+
+/// How often the clients ask: the resolution of what they see.
+pub const ASK_EVERY: Duration = Duration::from_millis(25);
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Longest time without an answer after the one who answered failed or went.
+    pub takeover: Duration,
+    /// Longest time without an answer while the one who answered could go on: a hand-over between two live nodes.
+    pub handover: Duration,
+    /// After this long without a disturbance everything is as it should be.
+    pub converged: Duration,
+    /// Whether an ownership that changes without a reason is a failure, or only counted.
+    pub causes: bool,
+}
+
+impl Bounds {
+    /// The bounds for a LAN of `nodes` nodes that loses `loss` per cent of all datagrams.
+    ///
+    /// * Take-over: a failed node is missed within a few probe periods of 80 ms and dead after a suspicion of 360 ms, or
+    ///   800 ms in the eyes of a speaker that was itself stalled. A speaker that starts and hears nobody at all presumes
+    ///   for 1.5 s that its peers live; that is the longest, and with 400 ms for the rest it is the bound. Each node adds
+    ///   20 ms for the news to get round, each per cent of loss 60 ms for what has to be said again.
+    /// * Hand-over: a speaker that starts presumes its peers alive for 100 ms after it has heard the first; the bound adds
+    ///   the resolution of what clients see and, again, what gets lost.
+    /// * Convergence: a take-over, and then the healing of a partition: the silent are called every 200 to 250 ms, eight
+    ///   at a time, take a new life and are called again.
+    pub fn of(nodes: usize, loss: u8) -> Self {
+        let (nodes, loss) = (nodes as u64, u64::from(loss));
+        let takeover = Duration::from_millis(1_900 + 20 * nodes + 60 * loss);
+        Self {
+            takeover,
+            handover: Duration::from_millis(200 + 30 * loss),
+            converged: takeover + Duration::from_millis(800 + 20 * nodes + 60 * loss),
+            causes: loss <= 5,
+        }
+    }
+}
+
+/// A reason for changes.
+struct Cause {
+    at: Instant,
+    nodes: BTreeSet<NodeNumber>,
+}
+
+/// What one client is owed for one service.
+#[derive(Clone, Copy, Debug)]
+struct Watch {
+    /// Who should answer, and since when it has been that one; nobody when no node is able to.
+    expected: Option<NodeNumber>,
+    /// Who answered last.
+    last: Option<NodeNumber>,
+    /// When a request was last answered, or nobody was able to.
+    answered: Instant,
+    /// When the one who answered last, or the one who was to take over, stopped being able to, or when an able one
+    /// first appeared.
+    excused: Instant,
+    /// When the one who answered last was last found unable to.
+    unable: Instant,
+    /// Since when more than one has answered.
+    several: Option<Instant>,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Lengths of times without an answer, after which one came from another node that could give it.
+    pub gaps: Vec<Duration>,
+    /// Lengths of times with more than one answer.
+    pub doubles: Vec<Duration>,
+    /// Owner changes, over all nodes' views.
+    pub changes: usize,
+    /// Of these, without a reason.
+    pub groundless: usize,
+}
+
+/// Watches a cluster.
+pub(crate) struct Judge {
+    bounds: Bounds,
+    /// For each service, all nodes in the order in which they own it.
+    ranks: Vec<Vec<NodeNumber>>,
+    causes: Vec<Cause>,
+    disturbed: Instant,
+    /// When somebody was last taken away from somebody else.
+    failed: Instant,
+    /// Since when each node has been paused, while it is.
+    paused: BTreeMap<NodeNumber, Instant>,
+    watches: Vec<[Watch; CLIENT_ISLANDS]>,
+    pub(crate) seen: Seen,
+}
+
+impl Judge {
+    pub(crate) fn new(cluster: &Cluster, bounds: Bounds) -> Self {
+        let now = cluster.now();
+        let names: Vec<_> = (0..cluster.size()).map(node_name).collect();
+        let order = |service| {
+            let ranked = rank(names.iter().map(|name| (&**name, 0)), Facts::address(service));
+            ranked.into_iter().filter_map(node_number).collect()
+        };
+        let services = cluster.facts().services();
+        let watch = Watch {
+            expected: None,
+            last: None,
+            answered: now,
+            excused: now,
+            unable: now,
+            several: None,
+        };
+        Self {
+            bounds,
+            ranks: (0..services).map(order).collect(),
+            causes: Vec::new(),
+            disturbed: now,
+            failed: now,
+            paused: BTreeMap::new(),
+            watches: vec![[watch; CLIENT_ISLANDS]; services],
+            seen: Seen::default(),
+        }
+    }
+
+    /// A fault was made, the cluster is as it is with it.
+    pub(crate) fn disturb(&mut self, cluster: &Cluster, fault: &Fault) {
+        let touched = fault.touches(cluster);
+        let now = cluster.now();
+        if fault.takes_away() {
+            self.failed = now;
+        }
+        match fault {
+            Fault::Pause(node, _) => {
+                self.paused.insert(*node, now);
+            }
+            // It still believes in whoever failed meanwhile, and finds out only now.
+            Fault::Resume(node) if self.paused.remove(node).is_some_and(|since| self.failed > since) => {
+                self.failed = now;
+            }
+            Fault::RepairAll if !self.paused.is_empty() => {
+                self.paused.clear();
+                self.failed = now;
+            }
+            _ => {}
+        }
+        // Where some hear others only through a third, whatever becomes of that one concerns all.
+        let relayed = cluster.lan().has_deaf_pairs() && !touched.is_empty();
+        self.because(
+            now,
+            if relayed {
+                (0..cluster.size()).collect()
+            } else {
+                touched
+            },
+        );
+    }
+
+    fn because(&mut self, now: Instant, nodes: BTreeSet<NodeNumber>) {
+        self.disturbed = now;
+        self.causes
+            .retain(|cause| now - cause.at <= self.bounds.converged);
+        if !nodes.is_empty() {
+            self.causes.push(Cause { at: now, nodes });
+        }
+    }
+
+    /// A speaker made something known.
+    ///
+    /// # Errors
+    /// An owner changed without a reason.
+    pub(crate) fn notice(&mut self, at: Instant, node: NodeNumber, notice: &Notice) -> Result<(), String> {
+        match notice {
+            Notice::Informed(_) => self.because(at, [node].into()),
+            Notice::Change(change) => return self.change(at, node, change),
+            Notice::Liveness(..) | Notice::Rejoined => {}
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, at: Instant, node: NodeNumber, change: &Change) -> Result<(), String> {
+        self.seen.changes += 1;
+        let involved = [&change.from, &change.to].map(|name| name.as_deref().and_then(node_number));
+        let involved: BTreeSet<NodeNumber> = involved.into_iter().flatten().chain([node]).collect();
+        let recent = self
+            .causes
+            .iter()
+            .filter(|cause| at - cause.at <= self.bounds.converged);
+        if recent
+            .into_iter()
+            .any(|cause| !cause.nodes.is_disjoint(&involved))
+        {
+            return Ok(());
+        }
+        self.seen.groundless += 1;
+        self.disturbed = at;
+        if !self.bounds.causes {
+            return Ok(());
+        }
+        let Change {
+            service,
+            from,
+            to,
+            cause,
+            ..
+        } = change;
+        Err(format!(
+            "no change without cause: n{node} saw {service} go from {from:?} to {to:?} ({cause:?})"
+        ))
+    }
+
+    /// Looks at what the requests of [`ASK_EVERY`] ago brought.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub(crate) fn look(&mut self, cluster: &Cluster) -> Result<(), String> {
+        let now = cluster.now();
+        for service in 0..self.watches.len() {
+            for island in 0..CLIENT_ISLANDS {
+                self.look_at(cluster, island, service)?;
+            }
+        }
+        if now - self.disturbed > self.bounds.converged {
+            self.look_at_views(cluster)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the node could answer for the service, by what is true and what it knows.
+    fn able(cluster: &Cluster, island: Island, service: ServiceNumber, node: NodeNumber) -> bool {
+        let host = cluster.host(node);
+        host.runs()
+            && cluster.lan().island(node) == Some(island)
+            && host.is_informed(cluster.facts())
+            && cluster.facts().eligible(service, node)
+    }
+
+    /// Never nobody, and one at most, as a client sees it.
+    fn look_at(&mut self, cluster: &Cluster, island: Island, service: ServiceNumber) -> Result<(), String> {
+        let now = cluster.now();
+        let bounds = self.bounds;
+        let able = |node: NodeNumber| Self::able(cluster, island, service, node);
+        let expected = self.ranks[service].iter().copied().find(|node| able(*node));
+        let running = (0..cluster.size()).filter(|node| cluster.host(*node).runs());
+        let here: Vec<NodeNumber> = running
+            .filter(|node| cluster.lan().island(*node) == Some(island))
+            .collect();
+        // Those who know the present truth hold a node for the owner that does not know yet that it is. How long that
+        // lasts is the API server's affair; a node that has just started is no excuse.
+        let stale = here.iter().any(|node| {
+            let host = cluster.host(*node);
+            host.is_synced() && !host.is_informed(cluster.facts())
+        });
+        let answerers: BTreeSet<NodeNumber> = cluster
+            .neighbour(island, service)
+            .answered_by
+            .iter()
+            .filter_map(|mac| cluster.node_of(*mac))
+            .collect();
+        let watch = &mut self.watches[service][island];
+        let unable = stale || watch.last.is_none_or(|last| !able(last));
+        if unable {
+            watch.unable = now;
+        }
+        // Whoever was to take over may fail too before it has; then it is the next one's turn, with time of its own.
+        if stale
+            || watch.expected.is_none_or(|expected| !able(expected))
+            || (unable && watch.excused <= watch.answered)
+        {
+            watch.excused = now;
+        }
+        watch.expected = expected;
+        if let Some(first) = answerers.first() {
+            let gap = now - watch.answered;
+            if gap > ASK_EVERY * 2 && watch.last.is_some() {
+                self.seen.gaps.push(gap);
+            }
+            watch.last = Some(*first);
+            watch.answered = now;
+        } else if expected.is_none() || stale {
+            watch.answered = now;
+            watch.last = None;
+        } else {
+            let (gap, excused) = (now - watch.answered, now - watch.excused.max(watch.answered));
+            // Not when the one to whom it was handed over may have failed in between.
+            let failures = now - self.failed <= bounds.takeover;
+            if !failures && watch.unable <= watch.answered && gap > bounds.handover {
+                let last = watch.last;
+                return Err(format!(
+                    "never nobody: service {service} on island {island} has had no answer for {gap:?}, although \
+                     {last:?} was able to go on until {expected:?} takes over"
+                ));
+            }
+            if excused > bounds.takeover {
+                return Err(format!(
+                    "never nobody: service {service} on island {island} has had no answer for {gap:?}, {expected:?} \
+                     has been able to for {excused:?}"
+                ));
+            }
+        }
+        let informed = here
+            .iter()
+            .all(|node| cluster.host(*node).is_informed(cluster.facts()));
+        // One for each group of nodes that hear each other: the client may hear more.
+        let components = cluster.lan().components(here);
+        match (
+            answerers.len() > 1 && informed && components.len() == 1,
+            watch.several,
+        ) {
+            (true, None) => watch.several = Some(now),
+            (false, Some(since)) => {
+                self.seen.doubles.push(now - since);
+                watch.several = None;
+            }
+            _ => {}
+        }
+        if informed && now - self.disturbed > bounds.converged {
+            let first = |of: &BTreeSet<_>| {
+                self.ranks[service]
+                    .iter()
+                    .copied()
+                    .find(|n| of.contains(n) && able(*n))
+            };
+            let expected: BTreeSet<NodeNumber> = components.iter().filter_map(first).collect();
+            let cached = cluster
+                .neighbour(island, service)
+                .cached
+                .and_then(|(mac, _)| cluster.node_of(mac));
+            if !expected.is_empty() && !cached.is_some_and(|cached| expected.contains(&cached)) {
+                return Err(format!(
+                    "announced: a neighbour cache on island {island} names {cached:?} for service {service}, not \
+                     {expected:?}"
+                ));
+            }
+            if answerers != expected {
+                return Err(format!(
+                    "one owner: {answerers:?} answer for service {service} on island {island}, not {expected:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// One owner in the views of each connected component, those without clients too.
+    fn look_at_views(&self, cluster: &Cluster) -> Result<(), String> {
+        let running = (0..cluster.size()).filter(|node| cluster.host(*node).runs());
+        for component in cluster.lan().components(running) {
+            if !component
+                .iter()
+                .all(|node| cluster.host(*node).is_informed(cluster.facts()))
+            {
+                continue;
+            }
+            for (service, ranks) in self.ranks.iter().enumerate() {
+                let eligible = |node: &&NodeNumber| {
+                    component.contains(*node) && cluster.facts().eligible(service, **node)
+                };
+                let expected: BTreeSet<NodeNumber> =
+                    ranks.iter().find(eligible).copied().into_iter().collect();
+                let holders: BTreeSet<NodeNumber> = component
+                    .iter()
+                    .copied()
+                    .filter(|node| cluster.host(*node).holds(service))
+                    .collect();
+                if holders != expected {
+                    return Err(format!(
+                        "one owner: of service {service} in {component:?}: {holders:?}, not {expected:?}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
