@@ -166,7 +166,7 @@ impl Fault {
             Self::Split(_) | Self::Heal | Self::RepairAll => (0..cluster.size()).collect(),
             // Nobody loses an address as long as there is a way round.
             Self::Deafen(a, b) => {
-                let running = (0..cluster.size()).filter(|node| cluster.host(*node).runs());
+                let running = (0..cluster.size()).filter(|node| cluster.host(*node).takes_part());
                 let components = cluster.lan().components(running);
                 let around = components
                     .iter()

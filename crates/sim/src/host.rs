@@ -106,6 +106,11 @@ impl Host {
         self.synced
     }
 
+    /// It runs and has listed everything: until then it is silent and no way round for others.
+    pub(crate) fn takes_part(&self) -> bool {
+        self.runs() && self.synced
+    }
+
     /// It knows the present truth.
     pub(crate) fn is_informed(&self, facts: &Facts) -> bool {
         self.synced

@@ -95,8 +95,8 @@ pub(crate) struct Judge {
     disturbed: Instant,
     /// When somebody was last taken away from somebody else.
     failed: Instant,
-    /// Since when each node has been paused, while it is.
-    paused: BTreeMap<NodeNumber, Instant>,
+    /// Since when each node has been paused, while it is, and whether it then still had a failure to find out.
+    paused: BTreeMap<NodeNumber, (Instant, bool)>,
     watches: Vec<[Watch; CLIENT_ISLANDS]>,
     pub(crate) seen: Seen,
 }
@@ -134,16 +134,20 @@ impl Judge {
     pub(crate) fn disturb(&mut self, cluster: &Cluster, fault: &Fault) {
         let touched = fault.touches(cluster);
         let now = cluster.now();
+        let unnoticed = now - self.failed <= self.bounds.takeover;
         if fault.takes_away() {
             self.failed = now;
         }
         match fault {
             Fault::Pause(node, _) => {
-                self.paused.insert(*node, now);
+                self.paused.insert(*node, (now, unnoticed));
             }
-            // It still believes in whoever failed meanwhile, and finds out only now.
-            Fault::Resume(node) if self.paused.remove(node).is_some_and(|since| self.failed > since) => {
-                self.failed = now;
+            // It still believes in whoever failed meanwhile or just before, and finds out only now.
+            Fault::Resume(node) => {
+                let pause = self.paused.remove(node);
+                if pause.is_some_and(|(since, unnoticed)| unnoticed || self.failed > since) {
+                    self.failed = now;
+                }
             }
             Fault::RepairAll if !self.paused.is_empty() => {
                 self.paused.clear();
@@ -248,7 +252,7 @@ impl Judge {
         let bounds = self.bounds;
         let able = |node: NodeNumber| Self::able(cluster, island, service, node);
         let expected = self.ranks[service].iter().copied().find(|node| able(*node));
-        let running = (0..cluster.size()).filter(|node| cluster.host(*node).runs());
+        let running = (0..cluster.size()).filter(|node| cluster.host(*node).takes_part());
         let here: Vec<NodeNumber> = running
             .filter(|node| cluster.lan().island(*node) == Some(island))
             .collect();
@@ -350,7 +354,7 @@ impl Judge {
 
     /// One owner in the views of each connected component, those without clients too.
     fn look_at_views(&self, cluster: &Cluster) -> Result<(), String> {
-        let running = (0..cluster.size()).filter(|node| cluster.host(*node).runs());
+        let running = (0..cluster.size()).filter(|node| cluster.host(*node).takes_part());
         for component in cluster.lan().components(running) {
             if !component
                 .iter()
