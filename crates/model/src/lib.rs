@@ -25,9 +25,9 @@ pub use advertisement::{
     L2Advertisement, L2AdvertisementSpec, PreferredNode, PreferredNodeSpec, ServiceFacts,
 };
 pub use config::{Config, Sources};
+pub use interfaces::DEFAULT_EXCLUDED_INTERFACES;
 pub use issue::{Effect, Issue, Reason};
 pub use labels::{ExpressionSpec, Labels, Selector, SelectorError, SelectorSpec};
-pub use interfaces::DEFAULT_EXCLUDED_INTERFACES;
 pub use object::{Kind, ObjectRef, Source, Unreadable};
 pub use pool::{Pool, PoolSpec, ServiceAllocation, ServiceAllocationSpec};
 pub use range::{Family, IpRange, RangeError};

@@ -130,9 +130,6 @@ impl Control {
                 self.health.ready(synced);
             }
         }
-        if let Some(peers) = self.feed.peers() {
-            self.wire.send(Command::Input(Input::Peers(peers))).await?;
-        }
         if let Some(uid) = self.feed.own_pod_uid(self.statuses.pod()) {
             self.statuses.pod_uid(uid);
         }
@@ -141,6 +138,12 @@ impl Control {
         }
         let stale = self.feed.configuration_stale();
         self.metrics.configuration(stale);
+        // Membership is silent until it knows its peers. A speaker that made itself heard long before it knew any service would
+        // be handed its addresses by the others, and nobody would answer for them; one that knew services before it knew
+        // its peers would think itself alone and announce everything.
+        if let Some(peers) = self.feed.peers() {
+            self.wire.send(Command::Input(Input::Peers(peers))).await?;
+        }
         for directive in self.feed.settle() {
             self.wire
                 .send(Command::Input(Input::Directive(directive)))
