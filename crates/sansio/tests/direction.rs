@@ -1,6 +1,10 @@
 //! Holds the line of ARCHITECTURE.md: pure crates decide, shells act, and arrows only point inward.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
@@ -46,9 +50,14 @@ const FORBIDDEN: [&str; 10] = [
 /// Shells: only binaries and tools may use them.
 const SHELLS: [&str; 3] = ["metallb-net", "metallb-kubeio", "metallb-telemetry"];
 
+/// This package of the checkout that is tested: clones may share a target directory, so what was compiled in may be another.
+fn package() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
 fn metadata() -> Metadata {
     MetadataCommand::new()
-        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml"))
+        .manifest_path(package().join("../../Cargo.toml"))
         .other_options(vec![
             "--offline".into(),
             "--locked".into(),
@@ -110,7 +119,7 @@ fn pure_crates_reach_no_world() {
 
 #[test]
 fn pure_sources_name_no_clock_socket_or_file() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = package().join("..");
     for name in PURE {
         let source = root.join(name.trim_start_matches("metallb-")).join("src");
         let mut files = 0;
@@ -194,8 +203,7 @@ fn visit(directory: &Path, check: &mut impl FnMut(&Path, &str)) {
 
 /// The licences that deny.toml allows, one quoted word a line between `allow = [` and `]`.
 fn allowed_licences() -> BTreeSet<String> {
-    let text =
-        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deny.toml")).expect("deny.toml");
+    let text = fs::read_to_string(package().join("../../deny.toml")).expect("deny.toml");
     text.lines()
         .skip_while(|line| !line.starts_with("allow = ["))
         .skip(1)

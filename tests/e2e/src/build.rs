@@ -177,7 +177,7 @@ impl GoBuild {
 
 /// The wrapper modules in the source tree.
 fn modules() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("modules")
+    crate::checkout::package().join("modules")
 }
 
 /// Where the programs are in the cache, and whether all are there already.

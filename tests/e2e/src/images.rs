@@ -34,7 +34,7 @@ pub struct Image {
 
 /// Builds the images if the cache does not have those of these sources.
 pub fn ensure(progress: &Progress) -> Result<Vec<Image>> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = &crate::checkout::package();
     let cache = cache::dir()?;
     let dir = cache
         .join("images")

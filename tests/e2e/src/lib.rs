@@ -8,6 +8,7 @@ pub mod build;
 pub mod cache;
 pub mod capture;
 pub mod cgroup;
+pub mod checkout;
 pub mod client;
 pub mod clock;
 pub mod cluster;

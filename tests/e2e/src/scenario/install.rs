@@ -1,15 +1,11 @@
 //! Putting the product on a lab cluster the way a user does: images in a registry, manifests, one `MetalLB` resource.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{Cluster, Progress, sh, wait_for};
+use crate::{Cluster, Progress, checkout::root, sh, wait_for};
 
 /// Namespace of the operator and its operands.
 pub const NAMESPACE: &str = "metallb-system";
@@ -17,11 +13,6 @@ pub const NAMESPACE: &str = "metallb-system";
 const CHECKED_IN: (&str, &str) = ("quay.io/metallb-rs", "v0.1.0");
 /// Our images, as they are called after the repository.
 const IMAGES: [&str; 3] = ["operator", "controller", "speaker"];
-
-/// Root of the checkout.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
 
 /// Repository and tag of our images, from `IMAGE_REPO` and `VERSION` as the Makefile exports them.
 pub fn image_names() -> (String, String) {

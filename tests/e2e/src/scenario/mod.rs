@@ -164,7 +164,7 @@ pub fn run_all(cluster: &mut Cluster, scenarios: &[&Scenario], progress: &Progre
 
 /// Where a scenario's evidence goes.
 pub fn evidence_dir(name: &str) -> PathBuf {
-    install::root().join("target/e2e").join(name)
+    crate::checkout::root().join("target/e2e").join(name)
 }
 
 /// Runs one scenario with a packet capture of the LAN; a failure leaves capture, objects, events and logs.

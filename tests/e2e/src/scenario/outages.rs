@@ -5,13 +5,15 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::{
-    install::root,
-    workload::{Lb, SOON, echo_pods, fresh_namespace, remove_namespace, wait_address, wait_one_owner},
+use super::workload::{
+    Lb, SOON, echo_pods, echo_pods_elsewhere, fresh_namespace, remove_namespace, wait_address, wait_one_owner,
 };
-use crate::{Cluster, StreamSpec, stream::StreamReport, wait_for};
+use crate::{Cluster, StreamSpec, checkout::root, stream::StreamReport, wait_for};
 
 const UDP: &str = "name: echo, protocol: UDP, port: 9000";
+/// After an outage of a minute, Kubernetes' own clients ask again only after 30 to 60 s (client-go's reflectors back off to
+/// 30 s, with a jitter of as much), and a kubelet and the node controller need fresh caches before a node is Ready again.
+const NODES_RETURN: Duration = Duration::from_secs(180);
 
 /// An echo service that answers the client, and its address.
 fn echo_service(cluster: &Cluster, namespace: &str) -> Result<SocketAddr> {
@@ -68,7 +70,7 @@ pub fn api_loss(cluster: &mut Cluster) -> Result<()> {
     }
     .apply(cluster)?;
     wait_address(cluster, ns, "after").context("after the API server came back")?;
-    cluster.wait_nodes_ready(Duration::from_secs(60))?;
+    cluster.wait_nodes_ready(NODES_RETURN)?;
     remove_namespace(cluster, ns)
 }
 
@@ -77,6 +79,9 @@ pub fn link_cut(cluster: &mut Cluster) -> Result<()> {
     let ns = "link-cut";
     let target = echo_service(cluster, ns)?;
     let owner = wait_one_owner(cluster, target.ip(), SOON)?;
+    // No endpoint behind the cut cable: the next owner's kube-proxy would go on choosing it until the node is NotReady, and
+    // what is measured here is the address.
+    echo_pods_elsewhere(cluster, ns, &owner)?;
     let stream = cluster.client_stream(StreamSpec::udp(target))?;
     let answered = |report: &StreamReport| report.answered;
     // A moment of steady traffic, so that the gap has a beginning.
