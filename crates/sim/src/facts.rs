@@ -255,6 +255,7 @@ fn config() -> Arc<Config> {
             edge,
             None,
         )],
+        ..Sources::default()
     };
     let (config, issues) = Config::from_sources(&sources, NAMESPACE);
     assert!(
