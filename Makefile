@@ -54,12 +54,18 @@ test: ## what CI runs: check, then every scenario on a local cluster (root; inst
 	@scripts/lane images   $(MAKE) --no-print-directory images
 	@scripts/lane charts   $(CARGO) test --locked -q -p metallb-charts -- --include-ignored
 	@scripts/lane network  $(CARGO) test --locked -q -p metallb-net -p metallb-e2e -- --ignored
+	@scripts/lane differential  $(ALLOC_LAB) differential --seeds 2 --steps 40
+	@scripts/lane replicas      $(ALLOC_LAB) ha --seconds 30
+	@scripts/lane duplicate     $(ALLOC_LAB) duplicate
 	@scripts/lane cluster  $(LAB) e2e --all --name test
 	@scripts/lane summary
 
 .PHONY: test-long
 test-long: ## before an issue is called done: more seeds, reproducible images, licences and bans
 	@scripts/lane seeds         env SIM_SEEDS=10000 $(CARGO) test --locked -q -p metallb-sim
+	@scripts/lane allocations   env ALLOC_SEEDS=2000 $(CARGO) test --locked -q -p metallb-alloc --test replicas
+	@scripts/lane differential  $(ALLOC_LAB) differential --seeds 30
+	@scripts/lane replicas      $(ALLOC_LAB) ha --seeds 10 --seconds 60
 	@scripts/lane reproducible  scripts/reproducible
 	@scripts/lane deny          $(MAKE) --no-print-directory deny
 

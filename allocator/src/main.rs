@@ -9,7 +9,6 @@ use clap::Parser as _;
 mod app;
 mod args;
 mod configuration;
-mod failpoint;
 mod happening;
 mod key;
 mod lease;

@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
-use crate::failpoint;
 use crate::happening::{Happening, ServiceAnswer, StatusAnswer};
 use crate::lease::Fence;
 use crate::objects::ObjectKey;
@@ -258,7 +257,6 @@ async fn write_service(client: Client, fence: &Fence, write: &metallb_alloc::Sta
         if !fence.is_open() {
             return ServiceAnswer::Failed("another replica leads".to_owned());
         }
-        failpoint::reached(failpoint::BEFORE_STATUS_WRITE);
         match api
             .patch_status(id.name(), &parameters(), &Patch::Merge(service_body(write)))
             .await

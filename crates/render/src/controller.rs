@@ -84,7 +84,7 @@ fn container(spec: &MetalLBSpec, installation: &Installation) -> Container {
         args: Some(own_arguments(spec, installation)),
         env: Some(environment(spec, installation)),
         ports: Some(vec![ContainerPort {
-            name: Some("monitoring".into()),
+            name: Some("metricshttps".into()),
             container_port: ports.metrics.into(),
             protocol: Some("TCP".into()),
             ..Default::default()

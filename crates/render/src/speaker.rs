@@ -117,7 +117,7 @@ fn container(spec: &MetalLBSpec, installation: &Installation) -> Container {
         args: Some(controller::arguments(spec, installation)),
         env: Some(environment),
         ports: Some(vec![
-            port("monitoring", ports.metrics, "TCP"),
+            port("metricshttps", ports.metrics, "TCP"),
             port("memberlist-udp", ports.memberlist, "UDP"),
         ]),
         liveness_probe: Some(pod::http_probe(

@@ -340,7 +340,7 @@ fn down(all: bool, name: &str) -> Result<()> {
 
 fn e2e(names: &[String], all: bool, cluster: &str) -> Result<()> {
     if names.is_empty() && !all {
-        for scenario in scenario::ALL {
+        for scenario in scenario::ALL.iter().chain(scenario::BY_NAME) {
             println!("{:<18} {}", scenario.name, scenario.about);
         }
         return Ok(());

@@ -196,7 +196,7 @@ tolerations:
 
 {{/* Name of the metrics port in both pods. */}}
 {{- define "metallb.metricsPortName" -}}
-monitoring
+metricshttps
 {{- end -}}
 
 {{/* Interval and relabelings of a monitor. */}}

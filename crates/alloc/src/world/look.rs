@@ -20,7 +20,9 @@ impl World {
                 keyed.push((bare, service.created, id));
             }
         }
-        keyed.sort_unstable();
+        // Many are created within one second, the resolution of `created`: then by name, as people list them.
+        keyed
+            .sort_unstable_by(|a, b| (a.0, a.1, a.2.as_ref() as &str).cmp(&(b.0, b.1, b.2.as_ref() as &str)));
         keyed.into_iter().map(|(_, _, id)| id).collect()
     }
 

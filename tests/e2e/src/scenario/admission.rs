@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::workload::{fresh_namespace, remove_namespace};
-use crate::{Cluster, checkout::root, sh};
+use super::workload::{SOON, fresh_namespace, remove_namespace};
+use crate::{Cluster, checkout::root, sh, wait_for};
 
 const NAMESPACE: &str = "admission";
 
@@ -61,33 +61,40 @@ fn try_case(cluster: &Cluster, index: usize, case: &Value) -> Result<()> {
         object
     };
     let strict = "dryRun=All&fieldValidation=Strict";
-    let (args, body) = if case["old"].is_null() {
-        (
-            ["create", "--raw", &format!("{path}?{strict}")].map(str::to_owned),
-            named(&case["object"]),
-        )
-    } else {
-        let stored = cluster.kubectl_with_input(
-            &["create", "--raw", path, "-f", "-"],
-            &named(&case["old"]).to_string(),
-        )?;
-        let stored: Value = serde_json::from_str(&stored).context("the stored object")?;
-        let mut object = named(&case["object"]);
-        object["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"].clone();
-        (
-            ["replace", "--raw", &format!("{path}/{name}?{strict}")].map(str::to_owned),
-            object,
-        )
+    let send = |verb: &str, path: &str, body: &Value| {
+        let mut command = cluster.kubectl_command();
+        command.args([verb, "--raw", &format!("{path}?{strict}"), "-f", "-"]);
+        let output = sh::output_with_input(&mut command, &body.to_string())?;
+        Ok::<_, anyhow::Error>((
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        ))
     };
-    let mut command = cluster.kubectl_command();
-    command.args(&args).args(["-f", "-"]);
-    let output = sh::output_with_input(&mut command, &body.to_string())?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let (admitted, said) = if case["old"].is_null() {
+        send("create", path, &named(&case["object"]))?
+    } else {
+        let old = named(&case["old"]).to_string();
+        cluster.kubectl_with_input(&["create", "--raw", path, "-f", "-"], &old)?;
+        let path = format!("{path}/{name}");
+        // The allocator answers the stored object in its status meanwhile: then it is another version.
+        wait_for(
+            "an update of the object as it is, not as it was before its status",
+            SOON,
+            || {
+                let stored: Value = serde_json::from_str(&cluster.kubectl(&["get", "--raw", &path])?)
+                    .context("the stored object")?;
+                let mut object = named(&case["object"]);
+                object["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"].clone();
+                let answer = send("replace", &path, &object)?;
+                Ok((!answer.1.contains("(Conflict)")).then_some(answer))
+            },
+        )?
+    };
     if case["admitted"] == true {
-        ensure!(output.status.success(), "refused: {said}");
+        ensure!(admitted, "refused: {said}");
         return Ok(());
     }
-    ensure!(!output.status.success(), "admitted");
+    ensure!(!admitted, "admitted");
     if let Some(part) = case["messageContains"].as_str() {
         ensure!(said.contains(part), "refused without {part:?}: {said}");
     }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use super::{
     evidence_dir,
     install::{self, NAMESPACE, manifest_with},
+    workload::remove_namespace,
 };
 use crate::{Cluster, Progress, cluster::CLIENT, wait_for};
 
@@ -32,6 +33,7 @@ pub fn without_the_product(
             "-l",
             "app.kubernetes.io/name=metallb",
         ])?;
+        remove_namespace(cluster, NAMESPACE)?;
     }
     let again = install::install(cluster, &Progress::start());
     outcome?;
@@ -57,9 +59,17 @@ fn remove_the_product(cluster: &Cluster) -> Result<()> {
         }
         bail!("there are still {left} {pods}")
     })?;
-    cluster
-        .delete(&manifest_with(|name| Ok(name.to_owned()))?)
-        .map(drop)
+    remove_manifest(cluster, &manifest_with(|name| Ok(name.to_owned()))?)
+}
+
+/// Removes what a manifest with our CRDs has made: the namespace first. While CRDs vanish under it, the namespace controller
+/// goes into a back-off of minutes.
+///
+/// # Errors
+/// kubectl's words.
+pub fn remove_manifest(cluster: &Cluster, manifest: &str) -> Result<()> {
+    remove_namespace(cluster, NAMESPACE)?;
+    cluster.delete(manifest).map(drop)
 }
 
 /// The first three numbers of an IPv4 /24 that nodes (.11, .12 ...) and client (.100) have on the LAN, beside the lab's own.

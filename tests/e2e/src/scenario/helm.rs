@@ -264,12 +264,11 @@ pub fn helm(cluster: &mut Cluster) -> Result<()> {
 
         drop(repository);
         remove_namespace(cluster, WORK)?;
-        remove_release(cluster, &helm, NAMESPACE)?;
-        remove_namespace(cluster, NAMESPACE)
+        remove_release(cluster, &helm, NAMESPACE)
     })
 }
 
-/// Uninstalls the release, and the CRDs that it leaves.
+/// Uninstalls the release, and removes its namespace and the CRDs that it leaves.
 ///
 /// # Errors
 /// Helm's and kubectl's words.
@@ -283,6 +282,10 @@ pub fn remove_release(cluster: &Cluster, helm: &Helm<'_>, namespace: &str) -> Re
         "--timeout",
         "120s",
     ])?;
+    if namespace != "default" {
+        // Before the CRDs: a namespace that CRDs vanish under goes slowly.
+        remove_namespace(cluster, namespace)?;
+    }
     let crds = cluster.kubectl(&["get", "crds", "-o", "name"])?;
     let ours: Vec<&str> = crds
         .lines()

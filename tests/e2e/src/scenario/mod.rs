@@ -122,21 +122,6 @@ pub const ALL: &[Scenario] = &[
         run: restarts::kill_components,
     },
     Scenario {
-        name: "helm",
-        about: "Helm from a web server and from a registry: install, upgrade, uninstall, install again",
-        run: helm::helm,
-    },
-    Scenario {
-        name: "s2",
-        about: "an edge site: Helm into namespace default, one address, a client behind 1:1 NAT",
-        run: s2::edge_site,
-    },
-    Scenario {
-        name: "s4",
-        about: "a training class: manifests, a Secret by hand, the ConfigMap, whoami in a real browser",
-        run: s4::training_class,
-    },
-    Scenario {
         name: "api-loss",
         about: "the API server away for a minute, traffic flows on",
         run: outages::api_loss,
@@ -153,18 +138,40 @@ pub const ALL: &[Scenario] = &[
     },
 ];
 
-/// The scenarios with these names, in the order of [`ALL`]; all of them for no name.
+/// Scenarios that run only when they are named: each removes the product and installs it in another way.
+pub const BY_NAME: &[Scenario] = &[
+    Scenario {
+        name: "helm",
+        about: "Helm from a web server and from a registry: install, upgrade, uninstall, install again",
+        run: helm::helm,
+    },
+    Scenario {
+        name: "s2",
+        about: "an edge site: Helm into namespace default, one address, a client behind 1:1 NAT",
+        run: s2::edge_site,
+    },
+    Scenario {
+        name: "s4",
+        about: "a training class: manifests, a Secret by hand, the ConfigMap, whoami in a real browser",
+        run: s4::training_class,
+    },
+];
+
+/// The scenarios with these names, in the order of [`ALL`] and then [`BY_NAME`]; for no name all of [`ALL`].
 ///
 /// # Errors
 /// A name that there is none of; the message lists them.
 pub fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
-    if let Some(unknown) = names.iter().find(|name| ALL.iter().all(|s| s.name != **name)) {
-        let known: Vec<_> = ALL.iter().map(|s| s.name).collect();
+    let every = || ALL.iter().chain(BY_NAME);
+    if let Some(unknown) = names.iter().find(|name| every().all(|s| s.name != **name)) {
+        let known: Vec<_> = every().map(|s| s.name).collect();
         bail!("there is no scenario {unknown}; there are: {}", known.join(", "));
     }
-    Ok(ALL
-        .iter()
-        .filter(|s| names.is_empty() || names.iter().any(|name| name == s.name))
+    if names.is_empty() {
+        return Ok(ALL.iter().collect());
+    }
+    Ok(every()
+        .filter(|s| names.iter().any(|name| name == s.name))
         .collect())
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{
-    clean::{LanNetwork, without_the_product},
+    clean::{LanNetwork, remove_manifest, without_the_product},
     install::{push_image, read, with_images},
     workload::{SOON, remove_namespace, rolled_out, wait_address, wait_page},
 };
@@ -114,8 +114,7 @@ pub fn training_class(cluster: &mut Cluster) -> Result<()> {
         );
 
         remove_namespace(cluster, WORK)?;
-        cluster.delete(CONFIG)?;
-        cluster.delete(&metallb)?;
+        remove_manifest(cluster, &metallb)?;
         class.remove()
     })
 }
