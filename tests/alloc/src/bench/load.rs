@@ -152,6 +152,19 @@ pub async fn prepare(client: &Client) -> Result<()> {
     must(client, &api::pool(""), &pool).await
 }
 
+/// Gives the pool another range of the same size.
+///
+/// # Errors
+/// The API server refuses.
+pub async fn move_pool(client: &Client) -> Result<()> {
+    let path = api::pool("bench");
+    let spec = json!({"spec": {"addresses": ["10.2.0.0/16"]}});
+    match send(client, Method::PATCH, &path, Some(&spec)).await? {
+        Ok(_) => Ok(()),
+        Err(code) => bail!("the API server refuses another range with {code}"),
+    }
+}
+
 /// Makes one service of type LoadBalancer, without node ports: there are not enough of them.
 ///
 /// # Errors

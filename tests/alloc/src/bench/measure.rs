@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use metallb_e2e::Progress;
 
-use super::load::{Assigned, create, create_many, prepare};
+use super::load::{Assigned, create, create_many, move_pool, prepare};
 use crate::audit::{self, Requests};
 use crate::controller::{Controller, Options};
 use crate::plane::{Flavour, Plane, Programs};
@@ -31,6 +31,9 @@ pub struct Measured {
     pub requests: Requests,
     /// From the request to the status as a watch shows it, for single services among the many; ascending.
     pub singles: Vec<Duration>,
+    /// From an edit of the pool that moves every service to another range until the last write: the controller alone, without
+    /// the creation of services.
+    pub renumber: Duration,
     /// From the start of the process until a service that was made while it was down has an address.
     pub restart: Duration,
     /// From the start of the process until `/readyz` says yes.
@@ -101,6 +104,26 @@ pub async fn measure(
     }
     times.sort();
 
+    progress.line(&format!(
+        "{flavour:?}: every service gets an address of another range"
+    ));
+    let before = audit::count(&plane.audit_log())?.service_status;
+    let begin = Instant::now();
+    move_pool(&client).await?;
+    wait::until("the first new address", ONE, async || {
+        let written = audit::count(&plane.audit_log())?.service_status > before;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok(written.then_some(()))
+    })
+    .await?;
+    let renumber = rest(&plane).await?.saturating_duration_since(begin);
+    let written = audit::count(&plane.audit_log())?.service_status - before;
+    ensure!(
+        written >= services as u64,
+        "only {written} of {services} services were written after the pool moved"
+    );
+    controller.check()?;
+
     progress.line(&format!("{flavour:?}: restart"));
     // As a pod is stopped that has no time left: nothing is handed over.
     // What is still to be written now is no consequence of the restart.
@@ -130,6 +153,7 @@ pub async fn measure(
         usage,
         requests,
         singles: times,
+        renumber,
         restart,
         restart_readyz,
         restart_requests,
@@ -137,8 +161,9 @@ pub async fn measure(
     })
 }
 
-/// Waits until the controller has written nothing for a while.
-async fn rest(plane: &Plane) -> Result<()> {
+/// Waits until the controller has written nothing for a while; returns when its last write was seen, at most half a second
+/// late.
+async fn rest(plane: &Plane) -> Result<Instant> {
     let mut last = (u64::MAX, Instant::now());
     wait::until("the controller to come to rest", ONE, async || {
         let requests = audit::count(&plane.audit_log())?;
@@ -147,7 +172,7 @@ async fn rest(plane: &Plane) -> Result<()> {
             last = (writes, Instant::now());
         }
         tokio::time::sleep(Duration::from_millis(400)).await;
-        Ok((last.1.elapsed() > REST).then_some(()))
+        Ok((last.1.elapsed() > REST).then_some(last.1))
     })
     .await
 }

@@ -90,6 +90,13 @@ pub fn entries(ours: &Measured, go: Option<&Measured>, services: usize) -> Vec<E
             },
         ),
         entry(
+            "renumber_10k_seconds",
+            "s",
+            &|m| m.renumber.as_secs_f64(),
+            1,
+            &|_| "the pool gets another range: the controller alone, without the creation of services".into(),
+        ),
+        entry(
             "restart_10k_ready_seconds",
             "s",
             &|m| m.restart.as_secs_f64(),
