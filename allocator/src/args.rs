@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use metallb_api::names::{env, ports};
-use metallb_telemetry::{Level, TlsOptions};
+use metallb_telemetry::{Level, TlsOptions, flags};
 
 /// Gives services of type LoadBalancer their addresses.
 #[derive(Parser, Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) metrics_plain: bool,
     #[command(flatten)]
-    pub(crate) tls: TlsFlags,
+    pub(crate) tls: TlsOptions,
     /// Name of the own Deployment: Lease and ConfigurationState go when it goes
     #[arg(long, env = env::DEPLOYMENT, default_value = "")]
     pub(crate) deployment: String,
@@ -48,37 +48,6 @@ pub(crate) struct Args {
     pub(crate) ml_secret_name: String,
     #[command(flatten)]
     pub(crate) accepted: Accepted,
-}
-
-/// TLS of /metrics: the flags of `MetalLB`'s controller.
-#[derive(clap::Args, Debug)]
-#[command(next_help_heading = "TLS of /metrics")]
-#[allow(clippy::doc_markdown, reason = "the help shows these texts as they are")]
-pub(crate) struct TlsFlags {
-    /// VersionTLS12 or VersionTLS13; default: VersionTLS13
-    #[arg(long, default_value = "")]
-    tls_min_version: String,
-    /// Names of TLS 1.2 cipher suites, comma separated; only with VersionTLS12
-    #[arg(long, default_value = "")]
-    tls_cipher_suites: String,
-    /// Numbers of groups, best first, comma separated: 23 (P-256), 24 (P-384), 29 (X25519)
-    #[arg(long, default_value = "")]
-    tls_curve_preferences: String,
-    /// Directory of tls.crt and tls.key, read again when they change; default: a self-signed certificate
-    #[arg(long, default_value = "")]
-    metrics_cert_dir: String,
-}
-
-impl TlsFlags {
-    /// For the server.
-    pub(crate) fn options(&self) -> TlsOptions {
-        TlsOptions {
-            min_version: self.tls_min_version.clone(),
-            cipher_suites: self.tls_cipher_suites.clone(),
-            curve_preferences: self.tls_curve_preferences.clone(),
-            cert_dir: self.metrics_cert_dir.clone(),
-        }
-    }
 }
 
 /// Flags of `MetalLB`'s controller that have nothing to set here. They are accepted, so that manifests written for it work,
@@ -112,7 +81,7 @@ pub(crate) struct Accepted {
 impl Accepted {
     /// Names of the flags that were given although nothing reads them.
     pub(crate) fn given(&self) -> Vec<&'static str> {
-        let all = [
+        flags::given([
             ("pprof-bind-address", &self.pprof_bind_address),
             ("webhook-mode", &self.webhook_mode),
             ("webhook-secret", &self.webhook_secret),
@@ -120,19 +89,8 @@ impl Accepted {
             ("disable-cert-rotation", &self.disable_cert_rotation),
             ("cert-dir", &self.cert_dir),
             ("cert-service-name", &self.cert_service_name),
-        ];
-        all.into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(name, _)| name)
-            .collect()
+        ])
     }
-}
-
-/// Go's flag package takes `-flag` for `--flag`; manifests use both.
-pub(crate) fn with_two_dashes(args: impl Iterator<Item = String>) -> Vec<String> {
-    let long = |arg: &str| arg.starts_with('-') && !arg.starts_with("--") && arg.len() > 2;
-    args.map(|arg| if long(&arg) { format!("-{arg}") } else { arg })
-        .collect()
 }
 
 #[cfg(test)]
@@ -143,7 +101,7 @@ mod tests {
         let words = std::iter::once("metallb-allocator")
             .chain(line.split_whitespace())
             .map(str::to_owned);
-        Args::try_parse_from(with_two_dashes(words)).unwrap_or_else(|error| panic!("{error}"))
+        Args::try_parse_from(flags::with_two_dashes(words)).unwrap_or_else(|error| panic!("{error}"))
     }
 
     #[test]
@@ -156,7 +114,7 @@ mod tests {
             (args.port, args.log_level, args.lb_class.as_str()),
             (7472, Level::Debug, "metallb.io/metallb")
         );
-        assert_eq!(args.tls.options().min_version, "VersionTLS12");
+        assert_eq!(args.tls.min_version, "VersionTLS12");
         let given = [
             "webhook-mode",
             "webhook-http2",

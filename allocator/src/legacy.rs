@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use metallb_kubeio::{EventKind, LAST_VALID_CONFIG};
+use metallb_api::names::annotations::LAST_VALID_CONFIG;
+use metallb_kubeio::EventKind;
 use metallb_model::{Issue, Reason};
 use serde_json::{Map, Value, json};
 

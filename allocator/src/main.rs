@@ -25,7 +25,7 @@ mod telling;
 mod writer;
 
 fn main() -> anyhow::Result<()> {
-    let args = args::Args::parse_from(args::with_two_dashes(std::env::args()));
+    let args = args::Args::parse_from(metallb_telemetry::flags::with_two_dashes(std::env::args()));
     metallb_telemetry::log::init(args.log_level);
     if rustls::crypto::ring::default_provider()
         .install_default()

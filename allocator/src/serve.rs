@@ -1,8 +1,5 @@
 //! What the process serves: health, and metrics over TLS for those whom the API server knows.
 
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-
 use anyhow::Context as _;
 use kube::Client;
 use metallb_kubeio::review::{self, Verdict};
@@ -20,30 +17,24 @@ pub(crate) async fn start(
 ) -> anyhow::Result<()> {
     if args.health_probe_port != 0 {
         let routes = Routes::new().health(health);
-        listen(args.health_probe_port, |address| {
-            http::serve(address, routes.clone())
-        })
-        .await?;
+        http::serve_everywhere(args.health_probe_port, routes).await?;
     }
     if args.port == 0 {
         return Ok(());
     }
     let routes = Routes::new().metrics(&metrics.registry);
     if args.metrics_plain {
-        return listen(args.port, |address| http::serve(address, routes.clone())).await;
+        http::serve_everywhere(args.port, routes).await?;
+        return Ok(());
     }
     let host = if args.pod_name.is_empty() {
         "controller"
     } else {
         &args.pod_name
     };
-    let tls =
-        Tls::new(&args.tls.options(), host).context("TLS of /metrics; --metrics-plain serves without")?;
-    let guard = guard(client.clone());
-    listen(args.port, |address| {
-        secure::serve(address, routes.clone(), tls.clone(), guard.clone())
-    })
-    .await
+    let tls = Tls::new(&args.tls, host).context("TLS of /metrics; --metrics-plain serves without")?;
+    secure::serve_everywhere(args.port, routes, tls, guard(client.clone())).await?;
+    Ok(())
 }
 
 /// Lets in whom the API server knows and grants `get` on the path.
@@ -59,17 +50,4 @@ fn guard(client: Client) -> Guard {
             }
         })
     })
-}
-
-/// Both families where the kernel has IPv6.
-async fn listen<F>(port: u16, serve: impl Fn(SocketAddr) -> F) -> anyhow::Result<()>
-where
-    F: Future<Output = io::Result<SocketAddr>>,
-{
-    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    if let Err(error) = serve(both).await {
-        tracing::debug!(%error, "no IPv6 listener, trying IPv4 alone");
-        serve(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await?;
-    }
-    Ok(())
 }

@@ -18,8 +18,8 @@ pub(crate) type Note = (EventKind, &'static str, String);
 pub(crate) const INVALID: &str = events::CONFIGURATION_INVALID;
 /// Normal: it is again.
 pub(crate) const VALID: &str = events::CONFIGURATION_VALID;
-/// Warning: the kind is deprecated; said once.
-pub(crate) const DEPRECATED: &str = "DeprecatedConfiguration";
+/// Warning: it is of a kind that another one replaces.
+pub(crate) const DEPRECATED: &str = events::DEPRECATED_CONFIGURATION;
 
 /// A write to the status of a configuration object, and what to tell its owner with it.
 #[derive(Debug, PartialEq)]

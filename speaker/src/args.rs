@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Parser;
 use metallb_api::names::{objects, paths, ports};
-use metallb_telemetry::{Level, TlsOptions};
+use metallb_telemetry::{Level, TlsOptions, flags};
 
 /// Makes the addresses of `LoadBalancer` services reachable from this node.
 #[derive(Parser, Debug)]
@@ -66,40 +66,9 @@ pub(crate) struct Args {
     pub(crate) metrics_plain: bool,
 
     #[command(flatten)]
-    pub(crate) tls: TlsFlags,
+    pub(crate) tls: TlsOptions,
     #[command(flatten)]
     ignored: Ignored,
-}
-
-/// TLS of /metrics: the flags of `MetalLB`'s speaker.
-#[expect(clippy::doc_markdown, reason = "the comments are what --help prints")]
-#[derive(clap::Args, Debug)]
-#[command(next_help_heading = "TLS of /metrics")]
-pub(crate) struct TlsFlags {
-    /// VersionTLS12 or VersionTLS13; default: VersionTLS13.
-    #[arg(long, default_value = "")]
-    tls_min_version: String,
-    /// Names of TLS 1.2 cipher suites, comma separated; only with VersionTLS12.
-    #[arg(long, default_value = "")]
-    tls_cipher_suites: String,
-    /// Numbers of groups, best first, comma separated: 23 (P-256), 24 (P-384), 29 (X25519).
-    #[arg(long, default_value = "")]
-    tls_curve_preferences: String,
-    /// Directory of tls.crt and tls.key, read again when they change; default: a self-signed certificate.
-    #[arg(long, default_value = "")]
-    metrics_cert_dir: String,
-}
-
-impl TlsFlags {
-    /// For the server.
-    pub(crate) fn options(&self) -> TlsOptions {
-        TlsOptions {
-            min_version: self.tls_min_version.clone(),
-            cipher_suites: self.tls_cipher_suites.clone(),
-            curve_preferences: self.tls_curve_preferences.clone(),
-            cert_dir: self.metrics_cert_dir.clone(),
-        }
-    }
 }
 
 /// Flags of `MetalLB`'s speaker that have nothing to set here. They are accepted, so that manifests written for it work, and
@@ -127,13 +96,6 @@ struct Ignored {
     bgp_debounce_timeout: String,
 }
 
-/// Go's flag package takes `-flag` for `--flag`; manifests use both.
-pub(crate) fn with_two_dashes(args: impl Iterator<Item = String>) -> Vec<String> {
-    let long = |arg: &str| arg.starts_with('-') && !arg.starts_with("--") && arg.len() > 2;
-    args.map(|arg| if long(&arg) { format!("-{arg}") } else { arg })
-        .collect()
-}
-
 /// An empty variable is as good as none.
 fn membership_port(text: &str) -> Result<u16, std::num::ParseIntError> {
     if text.is_empty() {
@@ -147,18 +109,14 @@ impl Args {
     /// Names of the flags that were given although nothing reads them.
     pub(crate) fn ignored(&self) -> Vec<&'static str> {
         let ignored = &self.ignored;
-        let all = [
+        flags::given([
             ("host", &ignored.host),
             ("ml-wan-config", &ignored.ml_wan_config),
             ("pprof-bind-address", &ignored.pprof_bind_address),
             ("frrk8s-namespace", &ignored.frrk8s_namespace),
             ("frrk8s-secret-passthrough", &ignored.frrk8s_secret_passthrough),
             ("bgp-debounce-timeout", &ignored.bgp_debounce_timeout),
-        ];
-        all.into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(flag, _)| flag)
-            .collect()
+        ])
     }
 
     /// Where membership listens, which is also what peers are told; `None`: there is none, as in `MetalLB` when the address or
@@ -195,7 +153,7 @@ mod tests {
 
     fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
         let words = ["metallb-speaker", "--node-name=n1"].iter().chain(flags);
-        Args::try_parse_from(with_two_dashes(words.map(ToString::to_string)))
+        Args::try_parse_from(flags::with_two_dashes(words.map(ToString::to_string)))
     }
 
     #[test]
@@ -224,7 +182,7 @@ mod tests {
         assert_eq!((args.port, args.ignore_exclude_lb), (7472, true));
         let address = args.membership_address().expect("an address");
         assert_eq!(address, "192.0.2.1:7946".parse().ok());
-        assert_eq!(args.tls.options().cert_dir, "/certs");
+        assert_eq!(args.tls.cert_dir, "/certs");
         let ignored = [
             "host",
             "ml-wan-config",

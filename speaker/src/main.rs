@@ -29,7 +29,7 @@ use crate::wire::Wire;
 const BIND_PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-    let args = Args::parse_from(args::with_two_dashes(std::env::args()));
+    let args = Args::parse_from(metallb_telemetry::flags::with_two_dashes(std::env::args()));
     metallb_telemetry::log::init(args.log_level);
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,

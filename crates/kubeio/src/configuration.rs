@@ -9,6 +9,8 @@ use futures::{
     stream::{self, BoxStream},
 };
 use kube::{Api, Client, ResourceExt as _, api::ApiResource};
+use metallb_api::names::annotations::LAST_VALID_CONFIG;
+use metallb_api::names::objects::{LEGACY_CONFIG_KEY, LEGACY_CONFIG_MAP};
 use metallb_model::{Kind, Labels, ObjectRef, Unreadable};
 use serde_json::{Map, Value};
 
@@ -20,11 +22,6 @@ use crate::{
 
 mod object;
 use object::Stored;
-
-/// Annotation on the `ConfigMap`: the text that was last found valid. On the object itself, so that nobody sees more than before.
-pub const LAST_VALID_CONFIG: &str = "metallb.io/last-valid-config";
-/// Name of the legacy `ConfigMap`, and of its key.
-pub const CONFIG: &str = "config";
 
 /// Refusals in a row before the next best place is tried. A returning API server refuses for a moment what it will grant, so
 /// whoever was let in before waits longer.
@@ -143,7 +140,7 @@ fn objects(
         Place::OwnNamespace => Api::namespaced_with(client.clone(), namespace, &resource),
     };
     let config = if kind == Kind::ConfigMap {
-        WatchConfig::default().fields(&format!("metadata.name={CONFIG}"))
+        WatchConfig::default().fields(&format!("metadata.name={LEGACY_CONFIG_MAP}"))
     } else {
         WatchConfig::default()
     };
@@ -292,7 +289,7 @@ fn config_object(kind: Kind, stored: Stored) -> ConfigObject {
         let recorded = stored.annotations().get(LAST_VALID_CONFIG);
         let last_valid = recorded.and_then(|text| from_yaml(text).ok());
         let spec = from_yaml(text).map_err(|message| Unreadable {
-            field: format!("data.{CONFIG}"),
+            field: format!("data.{LEGACY_CONFIG_KEY}"),
             message,
         });
         (spec, Value::String(text.to_owned()), last_valid)

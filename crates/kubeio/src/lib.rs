@@ -12,9 +12,7 @@ pub mod thin;
 pub mod watch;
 
 pub use client::{ConnectError, connect, connect_with};
-pub use configuration::{
-    ConfigEvent, ConfigObject, LAST_VALID_CONFIG, watch_configuration, watch_own_configuration,
-};
+pub use configuration::{ConfigEvent, ConfigObject, watch_configuration, watch_own_configuration};
 pub use events::{EventKind, EventSink};
 pub use kube_runtime::watcher::{Config as WatchConfig, Event};
 pub use watch::{Relist, watch};

@@ -1,7 +1,6 @@
 //! Layer-2 advertisements: which pools are answered for, by which nodes, on which interfaces.
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +9,7 @@ use crate::issue::{Finding, Reason};
 use crate::labels::SelectorSpec;
 use crate::pool::unique;
 use crate::select::{PoolNames, Selectable};
-use crate::settle::{Contender, Origin};
+use crate::settle::Peaceful;
 use crate::{Labels, Selector};
 
 /// `spec` of an `L2Advertisement`, v1beta1, as written.
@@ -210,23 +209,4 @@ impl ParsedL2 {
 }
 
 /// Advertisements are not in conflict with one another: they add up.
-impl Contender for ParsedL2 {
-    type Ledger = ();
-    type Clash = Infallible;
-
-    fn clash(&self, (): &()) -> Option<(usize, Infallible)> {
-        None
-    }
-
-    fn take(&self, (): &mut (), _index: usize) {}
-
-    fn release(&self, (): &mut (), _index: usize) {}
-
-    fn same_claims(&self, _other: &Self) -> bool {
-        true
-    }
-
-    fn explain(&self, clash: &Infallible, _winner: &Self, _winner_origin: &Origin) -> Finding {
-        match *clash {}
-    }
-}
+impl Peaceful for ParsedL2 {}

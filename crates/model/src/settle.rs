@@ -4,6 +4,7 @@
 //! among equals the older object wins, then the kind, then the name.
 
 use std::cmp::Ordering;
+use std::convert::Infallible;
 
 use crate::ObjectRef;
 use crate::issue::{Effect, Finding, Issue};
@@ -47,6 +48,30 @@ pub(crate) trait Contender: Clone + PartialEq {
     fn same_claims(&self, other: &Self) -> bool;
     /// What to say to the owner of this one. The field is named as in a custom resource.
     fn explain(&self, clash: &Self::Clash, winner: &Self, winner_origin: &Origin) -> Finding;
+}
+
+/// What is never in conflict with others of its kind.
+pub(crate) trait Peaceful: Clone + PartialEq {}
+
+impl<P: Peaceful> Contender for P {
+    type Ledger = ();
+    type Clash = Infallible;
+
+    fn clash(&self, (): &()) -> Option<(usize, Infallible)> {
+        None
+    }
+
+    fn take(&self, (): &mut (), _index: usize) {}
+
+    fn release(&self, (): &mut (), _index: usize) {}
+
+    fn same_claims(&self, _other: &Self) -> bool {
+        true
+    }
+
+    fn explain(&self, clash: &Infallible, _winner: &Self, _winner_origin: &Origin) -> Finding {
+        match *clash {}
+    }
 }
 
 /// One thing that a source defines, and how far it has stepped down.

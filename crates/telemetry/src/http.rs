@@ -1,6 +1,13 @@
 //! The small HTTP server of every component: health, metrics, state. Paths are matched exactly, only GET and HEAD.
 
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -117,6 +124,28 @@ pub async fn serve(address: SocketAddr, routes: Routes) -> io::Result<SocketAddr
         })
     }));
     Ok(bound)
+}
+
+/// [`serve`] on all addresses of both families, where the kernel has IPv6. Returns the bound address.
+///
+/// # Errors
+/// The port can't be bound; the message names it.
+pub async fn serve_everywhere(port: u16, routes: Routes) -> io::Result<SocketAddr> {
+    everywhere(port, |address| serve(address, routes.clone())).await
+}
+
+/// `serve` on all addresses of both families, or of IPv4 where the kernel has no IPv6.
+pub(crate) async fn everywhere<F>(port: u16, serve: impl Fn(SocketAddr) -> F) -> io::Result<SocketAddr>
+where
+    F: Future<Output = io::Result<SocketAddr>>,
+{
+    match serve(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
+        Ok(bound) => Ok(bound),
+        Err(error) => {
+            tracing::debug!(%error, "no IPv6 listener, trying IPv4 alone");
+            serve(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await
+        }
+    }
 }
 
 /// A bound socket.

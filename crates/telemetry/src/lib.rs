@@ -1,6 +1,7 @@
 //! Logs, metrics and health endpoints shared by the binaries.
 
 pub mod access;
+pub mod flags;
 pub mod health;
 pub mod http;
 pub mod log;

@@ -6,12 +6,23 @@ use http::{HeaderMap, StatusCode, header};
 
 use crate::{
     access::{Access, Guard},
-    http::{Answer, Listener, Routes, TEXT, connection},
+    http::{Answer, Listener, Routes, TEXT, connection, everywhere},
     tls::Tls,
 };
 
 /// A client that has not finished its handshake by then is cut off.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// As [`crate::http::serve_everywhere`], over TLS, for those whom `guard` lets in.
+///
+/// # Errors
+/// The port can't be bound; the message names it.
+pub async fn serve_everywhere(port: u16, routes: Routes, tls: Tls, guard: Guard) -> io::Result<SocketAddr> {
+    everywhere(port, |address| {
+        serve(address, routes.clone(), tls.clone(), guard.clone())
+    })
+    .await
+}
 
 /// As [`crate::http::serve`], over TLS, for those whom `guard` lets in.
 ///

@@ -21,16 +21,30 @@ const KEY: &str = "tls.key";
 /// The files are looked at before a handshake, but not more often than this.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Flags as given; empty means the default.
-#[derive(Clone, Debug, Default)]
+// No comment on the type: clap would print it as what the whole program is about.
+#[allow(
+    missing_docs,
+    reason = "see above: flags of MetalLB's operands as given; empty means the default"
+)]
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "TLS of /metrics")]
+#[allow(clippy::doc_markdown, reason = "the help shows these texts as they are")]
 pub struct TlsOptions {
-    /// `--tls-min-version`: `VersionTLS12` or `VersionTLS13` (default).
+    /// VersionTLS12 or VersionTLS13; default: VersionTLS13
+    #[arg(id = "tls_min_version", long = "tls-min-version", default_value = "")]
     pub min_version: String,
-    /// `--tls-cipher-suites`: names of TLS 1.2 suites, comma separated; only with `VersionTLS12`.
+    /// Names of TLS 1.2 cipher suites, comma separated; only with VersionTLS12
+    #[arg(id = "tls_cipher_suites", long = "tls-cipher-suites", default_value = "")]
     pub cipher_suites: String,
-    /// `--tls-curve-preferences`: numbers of the IANA registry "TLS Supported Groups", comma separated, best first.
+    /// Numbers of groups, best first, comma separated: 23 (P-256), 24 (P-384), 29 (X25519)
+    #[arg(
+        id = "tls_curve_preferences",
+        long = "tls-curve-preferences",
+        default_value = ""
+    )]
     pub curve_preferences: String,
-    /// `--metrics-cert-dir`: directory of `tls.crt` and `tls.key`; a self-signed certificate is made without it.
+    /// Directory of tls.crt and tls.key, read again when they change; default: a self-signed certificate
+    #[arg(id = "metrics_cert_dir", long = "metrics-cert-dir", default_value = "")]
     pub cert_dir: String,
 }
 

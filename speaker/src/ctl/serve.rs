@@ -1,7 +1,6 @@
 //! What the process serves: health and `/state` on the loopback, metrics over TLS for those whom the API server knows.
 
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
@@ -40,15 +39,13 @@ pub(super) async fn start(
     }
     let routes = Routes::new().metrics(metrics.registry());
     if args.metrics_plain {
-        return everywhere(args.port, |address| http::serve(address, routes.clone())).await;
+        http::serve_everywhere(args.port, routes).await?;
+        return Ok(());
     }
-    let tls = Tls::new(&args.tls.options(), &args.node_name)
-        .context("TLS of /metrics; --metrics-plain serves without")?;
-    let guard = guard(client.clone());
-    everywhere(args.port, |address| {
-        secure::serve(address, routes.clone(), tls.clone(), guard.clone())
-    })
-    .await
+    let tls =
+        Tls::new(&args.tls, &args.node_name).context("TLS of /metrics; --metrics-plain serves without")?;
+    secure::serve_everywhere(args.port, routes, tls, guard(client.clone())).await?;
+    Ok(())
 }
 
 /// Lets in whom the API server knows and grants `get` on the path.
@@ -64,20 +61,4 @@ fn guard(client: Client) -> Guard {
             }
         })
     })
-}
-
-/// On all addresses of both families, where the kernel has IPv6.
-async fn everywhere<F>(port: u16, serve: impl Fn(SocketAddr) -> F) -> anyhow::Result<()>
-where
-    F: Future<Output = io::Result<SocketAddr>>,
-{
-    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    if let Err(error) = serve(both).await {
-        tracing::debug!(%error, "no IPv6 listener, trying IPv4 alone");
-        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        serve(address)
-            .await
-            .with_context(|| format!("metrics cannot be served on {address}"))?;
-    }
-    Ok(())
 }

@@ -9,7 +9,7 @@ use kube::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::CONFIG;
+use metallb_api::names::objects::LEGACY_CONFIG_KEY;
 
 /// Metadata, and the parts of an object that may matter, as they are stored. One type for all kinds: the kind is a value.
 #[derive(Deserialize, Clone, Debug, Default)]
@@ -27,7 +27,7 @@ pub(super) struct Stored {
 impl Stored {
     /// The text under `data.config` of a `ConfigMap`.
     pub(super) fn config_text(&self) -> Option<&str> {
-        self.data.get(CONFIG)?.as_str()
+        self.data.get(LEGACY_CONFIG_KEY)?.as_str()
     }
 }
 

@@ -1,6 +1,5 @@
 //! BGP sessions.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -10,7 +9,7 @@ use super::Password;
 use super::duration::nanoseconds;
 use super::profile::bounded;
 use crate::issue::{Finding, Reason};
-use crate::settle::{Contender, Origin};
+use crate::settle::Peaceful;
 use crate::{Labels, Selector, SelectorSpec};
 
 /// `spec` of a `BGPPeer`, v1beta1 or v1beta2, as written.
@@ -400,23 +399,4 @@ fn password(spec: &BgpPeerSpec) -> Result<PeerPassword, Finding> {
 const MAX_PASSWORD: usize = 80;
 
 /// Peers are not in conflict with one another: their names are unique, and native `MetalLB` takes any combination.
-impl Contender for BgpPeer {
-    type Ledger = ();
-    type Clash = Infallible;
-
-    fn clash(&self, (): &()) -> Option<(usize, Infallible)> {
-        None
-    }
-
-    fn take(&self, (): &mut (), _index: usize) {}
-
-    fn release(&self, (): &mut (), _index: usize) {}
-
-    fn same_claims(&self, _other: &Self) -> bool {
-        true
-    }
-
-    fn explain(&self, clash: &Infallible, _winner: &Self, _winner_origin: &Origin) -> Finding {
-        match *clash {}
-    }
-}
+impl Peaceful for BgpPeer {}
