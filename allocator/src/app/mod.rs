@@ -123,6 +123,7 @@ impl App {
     /// Decides nothing any more; writes under way may end.
     pub(crate) fn stop(&mut self) {
         self.world.handle(Input::Leading(false));
+        self.telling.hurry();
     }
 
     /// Whether no write is under way.
@@ -206,22 +207,24 @@ impl App {
     /// Hands Events to their writer, as many as it takes. Returns whether more wait.
     pub(crate) fn tell(&mut self) -> bool {
         let events = &self.around.events;
-        let more = self.telling.pump(events.room(), |event| {
-            let kind = match event.reason.severity() {
-                Severity::Normal => EventKind::Normal,
-                Severity::Warning => EventKind::Warning,
-            };
-            tracing::info!(event = event.reason.as_str(), service = %event.service, "{}", event.message);
-            let about = ObjectReference {
-                api_version: Some("v1".into()),
-                kind: Some("Service".into()),
-                namespace: Some(event.service.namespace().into()),
-                name: Some(event.service.name().into()),
-                uid: Some(event.uid.into()),
-                ..ObjectReference::default()
-            };
-            events.publish(about, kind, event.reason.as_str(), event.message);
-        });
+        let more = self
+            .telling
+            .pump(events.room(), tokio::time::Instant::now(), |event| {
+                let kind = match event.reason.severity() {
+                    Severity::Normal => EventKind::Normal,
+                    Severity::Warning => EventKind::Warning,
+                };
+                tracing::info!(event = event.reason.as_str(), service = %event.service, "{}", event.message);
+                let about = ObjectReference {
+                    api_version: Some("v1".into()),
+                    kind: Some("Service".into()),
+                    namespace: Some(event.service.namespace().into()),
+                    name: Some(event.service.name().into()),
+                    uid: Some(event.uid.into()),
+                    ..ObjectReference::default()
+                };
+                events.publish(about, kind, event.reason.as_str(), event.message);
+            });
         if more && !self.tell_due {
             self.tell_due = true;
             self.around.writer.later(TELL_AGAIN, Happening::Tell);

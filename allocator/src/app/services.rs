@@ -97,8 +97,9 @@ impl App {
             ServiceAnswer::Written(service) => {
                 let service = convert(*service);
                 let content = (&service.ingress, &service.recorded_pool);
-                self.services
-                    .wrote(id, writer::digest(&content), tokio::time::Instant::now());
+                let now = tokio::time::Instant::now();
+                self.services.wrote(id, writer::digest(&content), now);
+                self.telling.wrote(now);
                 self.telling.settled(id);
                 self.world.handle(Input::Read(Box::new(service)));
                 self.ask_for_write(id.clone());
