@@ -130,6 +130,17 @@ impl Eligibility {
         }
     }
 
+    /// All candidates in order of rank, best first. `address` is the first of the service.
+    pub fn ranked(&self, address: IpAddr) -> Vec<NodeName> {
+        let mut ranked: Vec<(Rank, &NodeName)> = self
+            .candidates
+            .iter()
+            .map(|(name, candidate)| (Rank::new(name, candidate.score, address), name))
+            .collect();
+        ranked.sort_unstable();
+        ranked.into_iter().map(|(_, name)| Arc::clone(name)).collect()
+    }
+
     /// The owner alone, as [`Eligibility::elect`] finds it, without the reasons: what the fast path needs.
     pub fn owner(&self, address: IpAddr, is_live: impl Fn(&str) -> bool) -> Option<&NodeName> {
         let best = |live_only: bool| {

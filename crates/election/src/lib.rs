@@ -14,6 +14,7 @@ mod eligibility;
 mod facts;
 mod rank;
 mod reason;
+mod role;
 
 #[cfg(test)]
 mod tests;
@@ -22,3 +23,4 @@ pub use eligibility::{Candidate, Decision, Eligibility};
 pub use facts::{EXCLUDE_LABEL, Endpoints, NodeFacts, NodeName, Nodes, ServiceFacts};
 pub use rank::{Rank, rank};
 pub use reason::{Exclusion, Refusal, Standing};
+pub use role::{Presence, Roles};

@@ -103,6 +103,8 @@ pub enum Standing {
     },
     /// It would be a candidate, but membership does not see it alive.
     NotAlive,
+    /// It would be a candidate, but none of the interfaces it may use is usable.
+    NoInterface,
     /// It may not own them.
     Excluded(Exclusion),
 }
@@ -114,6 +116,7 @@ impl Standing {
             Self::Owner => "owner",
             Self::Standby { .. } => "notOwner",
             Self::NotAlive => "notAlive",
+            Self::NoInterface => "noUsableInterface",
             Self::Excluded(exclusion) => exclusion.reason(),
         }
     }

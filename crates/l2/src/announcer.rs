@@ -76,6 +76,8 @@ pub enum Output {
     ForeignClaim(ForeignClaim),
     /// A node of the cluster said that an address that we answer for is theirs. Each time.
     FriendlyClaim(ForeignClaim),
+    /// A station that may be of the cluster or not said that an address of ours is theirs.
+    DoubtfulClaim(ForeignClaim),
     /// This node needs to hear the multicast group on the interface: the solicited-node group of an address that it
     /// answers for (RFC 4861 7.2.1). Said once when that begins.
     Join(InterfaceIndex, Ipv6Addr),
@@ -213,6 +215,8 @@ pub struct Announcer {
     terms: u64,
     pub(crate) friends: Arc<BTreeSet<MacAddr>>,
     pub(crate) policy: ConflictPolicy,
+    /// Not all nodes of the cluster are known by their hardware addresses yet.
+    pub(crate) doubtful: bool,
     /// When each foreign claim was last reported, and when it was last answered by an announcement.
     pub(crate) claims: BTreeMap<(IpAddr, MacAddr), Instant>,
     pub(crate) defended: BTreeMap<IpAddr, Instant>,
@@ -234,6 +238,17 @@ impl Announcer {
             policy,
             ..Self::default()
         }
+    }
+
+    /// Whether there may be nodes of the cluster whose hardware addresses are not known yet: then nobody is held for a
+    /// stranger, but [`Output::DoubtfulClaim`] says that somebody should be.
+    pub const fn set_doubtful(&mut self, doubtful: bool) {
+        self.doubtful = doubtful;
+    }
+
+    /// Frames taken from now on came at this time.
+    pub fn set_now(&mut self, now: Instant) {
+        self.now = self.now.max(now);
     }
 
     /// The addresses owned, in order; not those that are only stood in for.

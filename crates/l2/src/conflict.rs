@@ -85,6 +85,10 @@ impl Announcer {
 
     /// A station outside the cluster claims an address that is ours.
     pub(crate) fn foreign_claim(&mut self, claim: ForeignClaim) {
+        if self.doubtful {
+            self.outputs.push_back(Output::DoubtfulClaim(claim));
+            return;
+        }
         let (now, address) = (self.now, claim.address);
         let Some(held) = self.held.get_mut(&address) else {
             return;
@@ -144,7 +148,7 @@ impl Announcer {
 
 /// The question whether anybody outside the cluster has `address`, asked by one who announces it. In IPv6 it is not
 /// asked as a probe, whose answer would go to all and undo the announcement, but by the link itself.
-pub(crate) fn question(address: IpAddr, link: &Link) -> Vec<u8> {
+pub fn question(address: IpAddr, link: &Link) -> Vec<u8> {
     match (address, link.link_local) {
         (IpAddr::V6(ip), Some(source)) => {
             let group = ndp::solicited_node(ip);

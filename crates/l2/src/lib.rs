@@ -16,5 +16,6 @@ pub mod wire;
 mod tests;
 
 pub use announcer::{Announcer, ConflictPolicy, Counters, Entry, ForeignClaim, Input, Output};
+pub use conflict::question;
 pub use link::{InterfaceIndex, Interfaces, Link};
 pub use wire::MacAddr;

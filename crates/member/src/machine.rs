@@ -131,6 +131,11 @@ impl Member {
         self.peers.get(node).map(|peer| peer.state)
     }
 
+    /// Where a peer's membership listens, which is an address of its node; `None` when it is unknown.
+    pub fn address(&self, node: &str) -> Option<SocketAddr> {
+        self.peers.get(node).map(|peer| peer.address)
+    }
+
     /// Whether the node takes part in decisions: it is ourselves, or a live peer.
     pub fn is_live(&self, node: &str) -> bool {
         node == &**self.node() || self.state(node).is_some_and(PeerState::is_live)

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use metallb_sansio::{Duration, Instant};
-use metallb_speaker_core::Change;
 use metallb_speaker_core::election::rank;
+use metallb_speaker_core::{Change, GRACE};
 
 use crate::facts::{Facts, node_name, node_number};
 use crate::lan::{CLIENT_ISLANDS, Island};
@@ -53,6 +53,8 @@ impl Bounds {
 struct Cause {
     at: Instant,
     nodes: BTreeSet<NodeNumber>,
+    /// A fact arrived there: others may be told of it.
+    fact: bool,
 }
 
 /// What one client is owed for one service.
@@ -97,6 +99,8 @@ pub(crate) struct Judge {
     failed: Instant,
     /// Since when each node has been paused, while it is, and whether it then still had a failure to find out.
     paused: BTreeMap<NodeNumber, (Instant, bool)>,
+    /// Since when each node whose speaker does not take part has been so, and whether the end of its grace was noted.
+    away: BTreeMap<NodeNumber, (Instant, bool)>,
     watches: Vec<[Watch; CLIENT_ISLANDS]>,
     pub(crate) seen: Seen,
 }
@@ -125,6 +129,7 @@ impl Judge {
             disturbed: now,
             failed: now,
             paused: BTreeMap::new(),
+            away: BTreeMap::new(),
             watches: vec![[watch; CLIENT_ISLANDS]; services],
             seen: Seen::default(),
         }
@@ -172,7 +177,8 @@ impl Judge {
         self.causes
             .retain(|cause| now - cause.at <= self.bounds.converged);
         if !nodes.is_empty() {
-            self.causes.push(Cause { at: now, nodes });
+            let fact = false;
+            self.causes.push(Cause { at: now, nodes, fact });
         }
     }
 
@@ -182,7 +188,12 @@ impl Judge {
     /// An owner changed without a reason.
     pub(crate) fn notice(&mut self, at: Instant, node: NodeNumber, notice: &Notice) -> Result<(), String> {
         match notice {
-            Notice::Informed(_) => self.because(at, [node].into()),
+            Notice::Informed(_) => {
+                self.because(at, [node].into());
+                if let Some(cause) = self.causes.last_mut() {
+                    cause.fact = true;
+                }
+            }
             Notice::Change(change) => return self.change(at, node, change),
             Notice::Liveness(..) | Notice::Rejoined => {}
         }
@@ -193,13 +204,14 @@ impl Judge {
         self.seen.changes += 1;
         let involved = [&change.from, &change.to].map(|name| name.as_deref().and_then(node_number));
         let involved: BTreeSet<NodeNumber> = involved.into_iter().flatten().chain([node]).collect();
+        let told = change.cause == metallb_speaker_core::Cause::Plan;
         let recent = self
             .causes
             .iter()
             .filter(|cause| at - cause.at <= self.bounds.converged);
         if recent
             .into_iter()
-            .any(|cause| !cause.nodes.is_disjoint(&involved))
+            .any(|cause| !cause.nodes.is_disjoint(&involved) || (cause.fact && told))
         {
             return Ok(());
         }
@@ -226,6 +238,7 @@ impl Judge {
     /// What does not hold.
     pub(crate) fn look(&mut self, cluster: &Cluster) -> Result<(), String> {
         let now = cluster.now();
+        self.follow_away(cluster);
         for service in 0..self.watches.len() {
             for island in 0..CLIENT_ISLANDS {
                 self.look_at(cluster, island, service)?;
@@ -235,6 +248,35 @@ impl Judge {
             self.look_at_views(cluster)?;
         }
         Ok(())
+    }
+
+    /// Keeps whose speakers do not take part. At the end of its grace a node's addresses move, which is a reason for changes.
+    fn follow_away(&mut self, cluster: &Cluster) {
+        let now = cluster.now();
+        for node in 0..cluster.size() {
+            if cluster.host(node).takes_part() {
+                self.away.remove(&node);
+                continue;
+            }
+            let (since, noted) = self.away.entry(node).or_insert((now, false));
+            if !*noted && now - *since >= GRACE {
+                *noted = true;
+                self.because(now, [node].into());
+            }
+        }
+    }
+
+    /// Nodes whose speakers are away, but which go on forwarding for that island: they may go on owning what they own.
+    fn absent(&self, cluster: &Cluster, island: Island) -> BTreeSet<NodeNumber> {
+        let bound = GRACE + self.bounds.converged;
+        let recent = self
+            .away
+            .iter()
+            .filter(|(_, (since, _))| cluster.now() - *since <= bound);
+        recent
+            .map(|(node, _)| *node)
+            .filter(|node| cluster.forwards(*node, island))
+            .collect()
     }
 
     /// Whether the node could answer for the service, by what is true and what it knows.
@@ -262,12 +304,15 @@ impl Judge {
             let host = cluster.host(*node);
             host.is_synced() && !host.is_informed(cluster.facts())
         });
+        // An answer that leads nowhere is none.
         let answerers: BTreeSet<NodeNumber> = cluster
             .neighbour(island, service)
             .answered_by
             .iter()
             .filter_map(|mac| cluster.node_of(*mac))
+            .filter(|node| cluster.forwards(*node, island))
             .collect();
+        let absent = self.absent(cluster, island);
         let watch = &mut self.watches[service][island];
         let unable = stale || watch.last.is_none_or(|last| !able(last));
         if unable {
@@ -337,13 +382,20 @@ impl Judge {
                 .neighbour(island, service)
                 .cached
                 .and_then(|(mac, _)| cluster.node_of(mac));
-            if !expected.is_empty() && !cached.is_some_and(|cached| expected.contains(&cached)) {
+            // A node whose speaker is away keeps what it owned, unless somebody better is there.
+            let better = |node: &&NodeNumber| !expected.contains(node);
+            let kept = self.ranks[service].iter().take_while(better).copied();
+            let kept = kept.filter(|node| absent.contains(node) && cluster.facts().eligible(service, *node));
+            let kept: BTreeSet<NodeNumber> = kept.collect();
+            let right = |node: &NodeNumber| expected.contains(node) || kept.contains(node);
+            if !expected.is_empty() && !cached.is_some_and(|cached| right(&cached)) {
                 return Err(format!(
                     "announced: a neighbour cache on island {island} names {cached:?} for service {service}, not \
                      {expected:?}"
                 ));
             }
-            if answerers != expected {
+            let one_each = answerers.len() == expected.len() || (!kept.is_empty() && !answerers.is_empty());
+            if !one_each || answerers.len() > expected.len() || !answerers.iter().all(right) {
                 return Err(format!(
                     "one owner: {answerers:?} answer for service {service} on island {island}, not {expected:?}"
                 ));
@@ -371,7 +423,7 @@ impl Judge {
                 let holders: BTreeSet<NodeNumber> = component
                     .iter()
                     .copied()
-                    .filter(|node| cluster.host(*node).holds(service))
+                    .filter(|node| cluster.host(*node).acts(service))
                     .collect();
                 if holders != expected {
                     return Err(format!(

@@ -70,6 +70,7 @@ fn tell(engine: &mut Engine, service: &str, plan: Option<Plan>) -> (Vec<Change>,
     let directive = Directive {
         service: key(service),
         plan,
+        version: 0,
     };
     engine.handle(Instant::ZERO, Input::Directive(directive));
     drain(engine)
