@@ -217,6 +217,8 @@ pub struct Announcer {
     pub(crate) policy: ConflictPolicy,
     /// Not all nodes of the cluster are known by their hardware addresses yet.
     pub(crate) doubtful: bool,
+    /// Since when each station has been in doubt.
+    pub(crate) doubts: BTreeMap<MacAddr, Instant>,
     /// When each foreign claim was last reported, and when it was last answered by an announcement.
     pub(crate) claims: BTreeMap<(IpAddr, MacAddr), Instant>,
     pub(crate) defended: BTreeMap<IpAddr, Instant>,

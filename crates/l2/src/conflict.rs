@@ -25,6 +25,11 @@ pub const DEFEND_EVERY: Duration = Duration::from_secs(1);
 pub(crate) const ASKING_ROUNDS: usize = 2;
 /// How often the same foreign claim is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How long a station is not called a stranger when it may be a node of which no hardware address is known: the nodes'
+/// kernels are asked meanwhile.
+const DOUBT: Duration = Duration::from_secs(1);
+/// After how long the same question is asked anew.
+const DOUBT_AGAIN: Duration = Duration::from_secs(30);
 /// Foreign claims remembered: a hostile station may claim with many hardware addresses.
 const CLAIMS_MAX: usize = 1_024;
 
@@ -85,11 +90,11 @@ impl Announcer {
 
     /// A station outside the cluster claims an address that is ours.
     pub(crate) fn foreign_claim(&mut self, claim: ForeignClaim) {
-        if self.doubtful {
+        let (now, address) = (self.now, claim.address);
+        if self.doubtful && self.doubts_still(now, claim.mac) {
             self.outputs.push_back(Output::DoubtfulClaim(claim));
             return;
         }
-        let (now, address) = (self.now, claim.address);
         let Some(held) = self.held.get_mut(&address) else {
             return;
         };
@@ -136,6 +141,15 @@ impl Announcer {
                 }
             }
         }
+    }
+
+    /// Whether it is too early to call the station a stranger.
+    fn doubts_still(&mut self, now: Instant, mac: MacAddr) -> bool {
+        self.doubts.retain(|_, since| now - *since < DOUBT_AGAIN);
+        if self.doubts.len() >= CLAIMS_MAX && !self.doubts.contains_key(&mac) {
+            return true;
+        }
+        now - *self.doubts.entry(mac).or_insert(now) < DOUBT
     }
 
     /// The foreign stations that claimed an address of ours within the last minute, in order.

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use metallb_sansio::{Duration, Instant, SeededRng};
-use metallb_speaker_core::l2::MacAddr;
 use metallb_speaker_core::l2::wire::arp::{self, Operation};
 use metallb_speaker_core::l2::wire::ethernet::Frame;
+use metallb_speaker_core::l2::{ForeignClaim, MacAddr};
 use metallb_speaker_core::member::{Secret, Timing};
 use metallb_speaker_core::{Change, EngineConfig, Input, Output};
 
@@ -38,6 +38,8 @@ pub enum Notice {
     Liveness(NodeNumber, bool),
     /// The others had declared it dead.
     Rejoined,
+    /// It held another node for a stranger.
+    Foreign(ForeignClaim),
     /// It took in what a stream of the API server says.
     Informed(Stream),
 }
@@ -416,7 +418,7 @@ impl Cluster {
                     }
                     continue;
                 }
-                Output::ForeignClaim(claim) => panic!("nobody is foreign here: {claim:?}"),
+                Output::ForeignClaim(claim) => Notice::Foreign(claim),
                 Output::Probed { .. } | Output::Join(..) | Output::Part(..) => continue,
                 Output::Left => {
                     ended = true;

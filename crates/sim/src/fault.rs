@@ -94,7 +94,7 @@ impl Fault {
     }
 
     /// Does it. What has to follow later is returned with its delay.
-    pub(crate) fn apply(&self, cluster: &mut Cluster) -> Option<(Duration, Self)> {
+    pub fn apply(&self, cluster: &mut Cluster) -> Option<(Duration, Self)> {
         let all = 0..cluster.size();
         match self {
             Self::Kill(node) => cluster.kill(*node),

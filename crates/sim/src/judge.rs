@@ -95,6 +95,8 @@ pub(crate) struct Judge {
     ranks: Vec<Vec<NodeNumber>>,
     causes: Vec<Cause>,
     disturbed: Instant,
+    /// At some time, some heard others only through a third.
+    relayed: bool,
     /// When somebody was last taken away from somebody else.
     failed: Instant,
     /// Since when each node has been paused, while it is, and whether it then still had a failure to find out.
@@ -127,6 +129,7 @@ impl Judge {
             ranks: (0..services).map(order).collect(),
             causes: Vec::new(),
             disturbed: now,
+            relayed: false,
             failed: now,
             paused: BTreeMap::new(),
             away: BTreeMap::new(),
@@ -162,6 +165,7 @@ impl Judge {
         }
         // Where some hear others only through a third, whatever becomes of that one concerns all.
         let relayed = cluster.lan().has_deaf_pairs() && !touched.is_empty();
+        self.relayed |= cluster.lan().has_deaf_pairs();
         self.because(
             now,
             if relayed {
@@ -195,6 +199,9 @@ impl Judge {
                 }
             }
             Notice::Change(change) => return self.change(at, node, change),
+            // Somebody stands in for one whom this node cannot hear, or not often enough: who that is it cannot know.
+            Notice::Foreign(_) if self.relayed || !self.bounds.causes => {}
+            Notice::Foreign(claim) => return Err(format!("no strangers: n{node} holds {claim:?} for one")),
             Notice::Liveness(..) | Notice::Rejoined => {}
         }
         Ok(())
@@ -204,6 +211,9 @@ impl Judge {
         self.seen.changes += 1;
         let involved = [&change.from, &change.to].map(|name| name.as_deref().and_then(node_number));
         let involved: BTreeSet<NodeNumber> = involved.into_iter().flatten().chain([node]).collect();
+        // Whoever stood in for one that is away may have known more than it could tell.
+        let absent = change.from.as_deref().and_then(node_number);
+        let absent = absent.is_some_and(|node| self.away.contains_key(&node));
         let told = change.cause == metallb_speaker_core::Cause::Plan;
         let recent = self
             .causes
@@ -211,7 +221,7 @@ impl Judge {
             .filter(|cause| at - cause.at <= self.bounds.converged);
         if recent
             .into_iter()
-            .any(|cause| !cause.nodes.is_disjoint(&involved) || (cause.fact && told))
+            .any(|cause| !cause.nodes.is_disjoint(&involved) || (cause.fact && told) || absent)
         {
             return Ok(());
         }

@@ -34,8 +34,8 @@ pub struct Interruption {
     pub longest: Duration,
     /// When the client's neighbour cache first named another node than at the start, and that node.
     pub moved: Option<(Duration, NodeNumber)>,
-    /// How often the cache came to name another node.
-    pub changes: usize,
+    /// When it last came to name another node, and that node. Between the two times both may answer.
+    pub settled: Option<(Duration, NodeNumber)>,
     /// Longest time with answers from more than one node.
     pub double: Duration,
 }
@@ -120,7 +120,7 @@ pub fn watch(
             .and_then(|(mac, since)| Some((cluster.node_of(mac)?, since)));
         if let Some((node, since)) = names.filter(|(node, _)| *node != cached) {
             cached = node;
-            seen.changes += 1;
+            seen.settled = Some((since - started, node));
             seen.moved.get_or_insert((since - started, node));
         }
     }

@@ -10,11 +10,11 @@ use metallb_l2::{Entry, InterfaceIndex, Interfaces, MacAddr};
 use metallb_sansio::{Instant, Machine as _};
 
 use crate::engine::{Engine, Output};
-use crate::service::{Holding, Service};
+use crate::service::{Holding, Service, digest};
 use crate::{Cause, Change, Directive, ServiceKey};
 
 /// How long a service that is no longer announced is remembered, so that who has not heard of it yet is told.
-pub(crate) const TOMBSTONE: Duration = Duration::from_secs(60);
+pub(crate) const TOMBSTONE: Duration = Duration::from_secs(3_600);
 /// Addresses that were announced at some time are remembered up to this number.
 const ANNOUNCED_MAX: usize = 65_536;
 
@@ -87,6 +87,11 @@ impl Engine {
         } = directive;
         let Some(plan) = plan else {
             self.tombstones.insert(key.clone(), (version, now + TOMBSTONE));
+            // Whoever owned it may learn it from us first.
+            let owner = self.owner(&key).filter(|owner| self.member.is_live(owner));
+            if let Some(owner) = owner.filter(|owner| *owner != self.member.node()).cloned() {
+                self.handovers.tell(now, &owner, &key);
+            }
             if let Some(mut service) = self.services.remove(&key) {
                 self.release(now, &key, &mut service);
                 self.set_deputy(&key, &mut service, None);
@@ -104,6 +109,7 @@ impl Engine {
             self.let_go(now, &key, *address);
         }
         service.ranked = plan.eligibility.ranked(plan.addresses[0]);
+        service.digest = digest(&plan);
         service.plan = Some(plan);
         service.version = version;
         if service.adoption().is_none() {
@@ -191,6 +197,7 @@ impl Engine {
         service.holding = Holding::Yielding {
             to: Arc::clone(successor),
             heard,
+            until: None,
             stood_in_for,
         };
         self.yielding.insert(key.clone());
@@ -243,7 +250,7 @@ impl Engine {
         }
     }
 
-    fn let_go(&mut self, now: Instant, key: &ServiceKey, address: IpAddr) {
+    pub(crate) fn let_go(&mut self, now: Instant, key: &ServiceKey, address: IpAddr) {
         if let Some(services) = self.held.get_mut(&address)
             && services.remove(key).is_some()
         {

@@ -124,12 +124,6 @@ impl Default for Options {
     }
 }
 
-/// How long a station is not called a stranger when it may be a peer of which no hardware address is known: the peers'
-/// kernels are asked meanwhile.
-const DOUBT: Duration = Duration::from_secs(1);
-/// After how long the same question is asked anew.
-const DOUBT_AGAIN: Duration = Duration::from_secs(30);
-
 /// The fast half of a speaker.
 ///
 /// It decides from what it has: plans as they were last told, who is alive, and what peers say. Losing the API server
@@ -182,10 +176,9 @@ pub struct Engine {
     pub(crate) probe: NodeProbe,
     /// Stations that are no strangers although they are in no membership.
     acquaintances: BTreeSet<MacAddr>,
-    /// Peers by the address of their node, as long as we know none of their hardware addresses, and since when that makes us
-    /// hesitate to call somebody a stranger.
+    /// Peers by the address of their node, as long as we know none of their hardware addresses: that makes us hesitate to call
+    /// somebody a stranger.
     pub(crate) unknown: BTreeMap<IpAddr, NodeName>,
-    pub(crate) doubted_at: Option<Instant>,
     /// When they were last asked for.
     pub(crate) unknown_asked: Option<Instant>,
     /// When a speaker that goes may end.
@@ -224,7 +217,6 @@ impl Engine {
             probe: NodeProbe::default(),
             acquaintances: BTreeSet::new(),
             unknown: BTreeMap::new(),
-            doubted_at: None,
             unknown_asked: None,
             stops_at: None,
             outputs: VecDeque::new(),
@@ -255,8 +247,7 @@ impl Engine {
     pub fn handle_frame(&mut self, now: Instant, interface: InterfaceIndex, bytes: &[u8]) {
         self.overhear(now, interface, bytes);
         self.announcer.set_now(now);
-        self.announcer
-            .set_doubtful(!self.unknown.is_empty() && self.is_doubtful(now));
+        self.announcer.set_doubtful(!self.unknown.is_empty());
         self.announcer.handle_frame(interface, bytes);
         self.drain_announcer(now);
     }
@@ -357,13 +348,6 @@ impl Engine {
             .handle(now, metallb_l2::Input::Friends(Arc::new(friends)));
     }
 
-    fn is_doubtful(&self, now: Instant) -> bool {
-        self.doubted_at.is_none_or(|at| {
-            let since = now - at;
-            since < DOUBT || since >= DOUBT_AGAIN
-        })
-    }
-
     fn links_changed(&mut self, now: Instant) {
         self.neighbours.own_links(now, self.announcer.links());
         let own = Arc::clone(self.node());
@@ -379,9 +363,6 @@ impl Engine {
                 metallb_l2::Output::Part(interface, group) => Output::Part(interface, group),
                 metallb_l2::Output::Probed { address, taken_by } => Output::Probed { address, taken_by },
                 metallb_l2::Output::DoubtfulClaim(_) => {
-                    if self.doubted_at.is_none_or(|at| now - at >= DOUBT_AGAIN) {
-                        self.doubted_at = Some(now);
-                    }
                     self.ask_for_unknown(now);
                     continue;
                 }

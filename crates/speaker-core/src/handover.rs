@@ -29,6 +29,10 @@ const LEASE: Duration = Duration::from_secs(3);
 /// time or found dead before.
 const YIELD_IN_SILENCE: Duration = Duration::from_millis(1_200);
 
+/// How long whoever yields goes on after the successor was heard: a question may have reached that one before it answered,
+/// and this one not yet. Shorter than the time to the successor's second announcement, which has the last word.
+const OVERLAP: Duration = Duration::from_millis(30);
+
 #[derive(Clone, Copy, Debug)]
 struct Telling {
     due: Instant,
@@ -66,7 +70,7 @@ impl Engine {
             .yielding
             .iter()
             .filter_map(|key| match &self.services.get(key)?.holding {
-                Holding::Yielding { heard, .. } => Some(*heard + YIELD_IN_SILENCE),
+                Holding::Yielding { heard, until, .. } => Some(until.unwrap_or(*heard + YIELD_IN_SILENCE)),
                 _ => None,
             });
         let leases = self
@@ -116,15 +120,11 @@ impl Engine {
         for (peer, views) in said {
             self.say(now, &peer, Talk::pack(views));
         }
-        let silent: Vec<ServiceKey> = self
-            .yielding
-            .iter()
-            .filter(|key| {
-                matches!(self.services.get(*key).map(|service| &service.holding),
-                    Some(Holding::Yielding { heard, .. }) if now - *heard >= YIELD_IN_SILENCE)
-            })
-            .cloned()
-            .collect();
+        let over = |key: &&ServiceKey| match self.services.get(*key).map(|service| &service.holding) {
+            Some(Holding::Yielding { heard, until, .. }) => until.unwrap_or(*heard + YIELD_IN_SILENCE) <= now,
+            _ => false,
+        };
+        let silent: Vec<ServiceKey> = self.yielding.iter().filter(over).cloned().collect();
         for key in silent {
             self.let_yielded_go(now, &key);
         }
@@ -163,6 +163,15 @@ impl Engine {
         matches!(holding, Some(Holding::Yielding { to, .. }) if to == peer)
     }
 
+    /// The successor of a service that this node answers for was heard.
+    fn successor_heard(&mut self, now: Instant, key: &ServiceKey) {
+        if let Some(service) = self.services.get_mut(key)
+            && let Holding::Yielding { until, .. } = &mut service.holding
+        {
+            until.get_or_insert(now + OVERLAP);
+        }
+    }
+
     fn let_yielded_go(&mut self, now: Instant, key: &ServiceKey) {
         if let Some(mut service) = self.services.remove(key) {
             if matches!(service.holding, Holding::Yielding { .. }) {
@@ -189,6 +198,7 @@ impl Engine {
         let nobody = |version| View {
             service: key.clone(),
             version,
+            digest: 0,
             owner: None,
             holds: false,
             settled: true,
@@ -208,6 +218,7 @@ impl Engine {
             });
         Some(View {
             version: service.version(),
+            digest: service.digest(),
             owner: service.owner.clone(),
             holds: !matches!(service.holding, Holding::Nothing),
             settled: service.adoption().is_none(),
@@ -249,12 +260,12 @@ impl Engine {
     /// Takes one view of a peer; the answer, when it wants one.
     fn heard_view(&mut self, now: Instant, from: &NodeName, view: View) -> Option<View> {
         let key = view.service.clone();
-        let mine = match (self.services.get(&key), self.tombstones.get(&key)) {
-            (Some(service), _) => service.version(),
-            (None, Some((version, _))) => *version,
-            (None, None) => 0,
+        let (mine, digest) = match (self.services.get(&key), self.tombstones.get(&key)) {
+            (Some(service), _) => (service.version(), service.digest()),
+            (None, Some((version, _))) => (*version, 0),
+            (None, None) => (0, 0),
         };
-        if view.version > mine {
+        if view.version > mine && view.digest != digest {
             self.adopt(now, &view);
         } else if let Some(service) = self.services.get_mut(&key)
             && let Some(adopted) = &mut service.adopted
@@ -268,7 +279,7 @@ impl Engine {
         {
             *heard = now;
             if view.holds {
-                self.let_yielded_go(now, &key);
+                self.successor_heard(now, &key);
             }
         }
         let agreed = {
@@ -296,13 +307,22 @@ impl Engine {
             service.plan.is_some() && self.own_opinion(service) == view.owner.as_ref()
         });
         let service = self.services.entry(key.clone()).or_default();
+        let before = service.addresses();
+        let told: std::sync::Arc<[std::net::IpAddr]> = view.addresses.as_slice().into();
+        // Whoever says that nobody owns it need not say what it is.
+        let addresses = if told.is_empty() {
+            Arc::clone(&before)
+        } else {
+            told
+        };
         if agreed {
             service.adopted = None;
         } else {
             service.adopted = Some(Adopted {
                 version: view.version,
+                digest: view.digest,
                 owner: view.owner.clone(),
-                addresses: view.addresses.as_slice().into(),
+                addresses,
                 interfaces: view
                     .interfaces
                     .as_ref()
@@ -310,6 +330,10 @@ impl Engine {
                 until: now + LEASE,
             });
             self.leases.insert(key.clone());
+        }
+        let after = self.services[key].addresses();
+        for address in before.iter().filter(|address| !after.contains(address)) {
+            self.let_go(now, key, *address);
         }
         self.decide(now, key, &Cause::Plan);
     }
@@ -326,7 +350,7 @@ impl Engine {
             .unwrap_or_default();
         for key in keys {
             match self.services.get(&key).map(|service| &service.holding) {
-                Some(Holding::Yielding { .. }) => self.let_yielded_go(now, &key),
+                Some(Holding::Yielding { .. }) => self.successor_heard(now, &key),
                 Some(Holding::Owner) if self.member.is_live(&node) => self.handovers.tell(now, &node, &key),
                 _ => {}
             }

@@ -29,6 +29,9 @@ pub struct Planner {
     all_touched: Option<u64>,
     /// How fresh what is being told is.
     version: u64,
+    /// How fresh the freshest of what concerns all services is, and of the endpoints of each.
+    common_version: u64,
+    endpoint_versions: BTreeMap<ServiceKey, u64>,
     /// Gone since the last pass, with a plan handed out.
     removed: BTreeMap<ServiceKey, u64>,
     known: BTreeSet<Arc<Eligibility>>,
@@ -64,6 +67,7 @@ impl Planner {
             }
             self.touched.insert(key, self.version);
         } else if let Some(service) = self.services.remove(&key) {
+            self.endpoint_versions.remove(&key);
             self.touched.remove(&key);
             if matches!(service.outcome, Some(Ok(_))) {
                 self.removed.insert(key, self.version);
@@ -77,6 +81,7 @@ impl Planner {
         if before == Some(&endpoints) || (before.is_none() && endpoints == Endpoints::default()) {
             return;
         }
+        self.endpoint_versions.insert(key.clone(), self.version);
         if endpoints == Endpoints::default() {
             self.endpoints.remove(key);
         } else {
@@ -113,6 +118,7 @@ impl Planner {
     fn touch_all(&mut self, changed: bool) {
         if changed {
             self.all_touched = self.all_touched.max(Some(self.version));
+            self.common_version = self.common_version.max(self.version);
         }
     }
 
@@ -136,7 +142,9 @@ impl Planner {
                 });
             }
         }
-        for (key, version) in keys {
+        for (key, touched) in keys {
+            let endpoints = self.endpoint_versions.get(&key).copied().unwrap_or(0);
+            let version = touched.max(self.common_version).max(endpoints);
             let Some(service) = self.services.get(&key) else {
                 continue;
             };
@@ -149,11 +157,13 @@ impl Planner {
                 continue;
             };
             let before = service.outcome.replace(shared);
+            // That it is refused is told too, once: others may have an older view of it.
+            let refused = before.is_none() && matches!(service.outcome, Some(Err(_)));
             let plan_before = before.and_then(Result::ok);
             let plan = service.outcome.clone().and_then(Result::ok);
             // Made again since the last pass, it may still be announced for its former self.
             let lingers = plan.is_none() && removed.contains_key(&key);
-            if plan != plan_before || lingers {
+            if plan != plan_before || lingers || refused {
                 directives.push(Directive {
                     service: key,
                     plan,

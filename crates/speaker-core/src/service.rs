@@ -13,6 +13,7 @@ use crate::Plan;
 #[derive(Clone, Debug)]
 pub(crate) struct Adopted {
     pub(crate) version: u64,
+    pub(crate) digest: u64,
     pub(crate) owner: Option<NodeName>,
     pub(crate) addresses: Arc<[IpAddr]>,
     pub(crate) interfaces: Interfaces,
@@ -36,6 +37,8 @@ pub(crate) enum Holding {
         to: NodeName,
         /// When that one last said that it does not yet, or when this began.
         heard: Instant,
+        /// It was heard: until then answers go on, for questions that were under way.
+        until: Option<Instant>,
         /// Answers go on in the name of this node.
         stood_in_for: Option<NodeName>,
     },
@@ -45,6 +48,8 @@ pub(crate) enum Holding {
 pub(crate) struct Service {
     pub(crate) plan: Option<Plan>,
     pub(crate) version: u64,
+    /// Digest of the plan.
+    pub(crate) digest: u64,
     /// The plan's candidates, best first.
     pub(crate) ranked: Vec<NodeName>,
     pub(crate) adopted: Option<Adopted>,
@@ -62,6 +67,11 @@ impl Service {
     /// The fresher of what this node works out and what it was told.
     pub(crate) fn version(&self) -> u64 {
         self.adoption().map_or(self.version, |adopted| adopted.version)
+    }
+
+    /// Digest of what its owner was worked out from.
+    pub(crate) fn digest(&self) -> u64 {
+        self.adoption().map_or(self.digest, |adopted| adopted.digest)
     }
 
     /// What was told, when it is fresher than what this node works out.
@@ -106,6 +116,32 @@ impl Service {
         let told = self.adopted.as_ref().and_then(|adopted| adopted.owner.as_deref());
         candidate || told == Some(node)
     }
+}
+
+/// A number that is the same for equal plans, on every node and in every life (FNV-1a).
+pub(crate) fn digest(plan: &Plan) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut eat = |bytes: &[u8]| {
+        for byte in bytes.iter().chain(&[0xff]) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    for address in plan.addresses.iter() {
+        eat(address.to_string().as_bytes());
+    }
+    for (node, candidate) in &plan.eligibility.candidates {
+        eat(node.as_bytes());
+        eat(&candidate.score.to_be_bytes());
+        for name in candidate.interfaces.iter().flatten() {
+            eat(name.as_bytes());
+        }
+        eat(if candidate.interfaces.is_some() {
+            b"some"
+        } else {
+            b"all"
+        });
+    }
+    hash
 }
 
 /// The interfaces that a plan allows a node, for the announcer.

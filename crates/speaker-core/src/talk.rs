@@ -64,6 +64,9 @@ pub(crate) struct View {
     pub(crate) service: ServiceKey,
     /// Age of the view: the greater, the fresher. 0 is unknown.
     pub(crate) version: u64,
+    /// Digest of what the view was worked out from, so that who sees the same is not told better: views that differ all
+    /// the same differ about who is alive.
+    pub(crate) digest: u64,
     /// Who owns it; nobody when it is not announced.
     pub(crate) owner: Option<NodeName>,
     /// The sender answers for it at present.
@@ -172,6 +175,7 @@ impl View {
     fn put(&self, out: &mut Vec<u8>) {
         put_text(out, self.service.as_str());
         out.extend_from_slice(&self.version.to_be_bytes());
+        out.extend_from_slice(&self.digest.to_be_bytes());
         out.push(
             flag(self.holds, FLAG_HOLDS)
                 | flag(self.settled, FLAG_SETTLED)
@@ -259,7 +263,7 @@ impl<'a> Reader<'a> {
     fn view(&mut self) -> Option<View> {
         let (namespace, name) = self.text()?.split_once('/')?;
         let service = ServiceKey::new(namespace, name);
-        let (version, flags) = (self.number()?, self.byte()?);
+        let (version, digest, flags) = (self.number()?, self.number()?, self.byte()?);
         let owner = if flags & FLAG_OWNER == 0 {
             None
         } else {
@@ -280,6 +284,7 @@ impl<'a> Reader<'a> {
         Some(View {
             service,
             version,
+            digest,
             owner,
             holds: flags & FLAG_HOLDS != 0,
             settled: flags & FLAG_SETTLED != 0,
@@ -306,6 +311,7 @@ mod tests {
         View {
             service: ServiceKey::new("default", name),
             version: 77,
+            digest: 88,
             owner: Some("n1".into()),
             holds: true,
             settled: false,
