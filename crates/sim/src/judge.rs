@@ -20,6 +20,8 @@ pub struct Bounds {
     pub takeover: Duration,
     /// Longest time without an answer while the one who answered could go on: a hand-over between two live nodes.
     pub handover: Duration,
+    /// Longest time with answers from two nodes of one part of the LAN whose views are of the same age.
+    pub double: Duration,
     /// After this long without a disturbance everything is as it should be.
     pub converged: Duration,
     /// Whether an ownership that changes without a reason is a failure, or only counted.
@@ -42,6 +44,7 @@ impl Bounds {
         let takeover = Duration::from_millis(1_900 + 20 * nodes + 60 * loss);
         Self {
             takeover,
+            double: Duration::from_millis(300 + 20 * loss),
             handover: Duration::from_millis(200 + 30 * loss),
             converged: takeover + Duration::from_millis(800 + 20 * nodes + 60 * loss),
             causes: loss <= 5,
@@ -190,7 +193,13 @@ impl Judge {
     ///
     /// # Errors
     /// An owner changed without a reason.
-    pub(crate) fn notice(&mut self, at: Instant, node: NodeNumber, notice: &Notice) -> Result<(), String> {
+    pub(crate) fn notice(
+        &mut self,
+        cluster: &Cluster,
+        at: Instant,
+        node: NodeNumber,
+        notice: &Notice,
+    ) -> Result<(), String> {
         match notice {
             Notice::Informed(_) => {
                 self.because(at, [node].into());
@@ -198,7 +207,7 @@ impl Judge {
                     cause.fact = true;
                 }
             }
-            Notice::Change(change) => return self.change(at, node, change),
+            Notice::Change(change) => return self.change(cluster, at, node, change),
             // Somebody stands in for one whom this node cannot hear, or not often enough: who that is it cannot know.
             Notice::Foreign(_) if self.relayed || !self.bounds.causes => {}
             Notice::Foreign(claim) => return Err(format!("no strangers: n{node} holds {claim:?} for one")),
@@ -207,13 +216,23 @@ impl Judge {
         Ok(())
     }
 
-    fn change(&mut self, at: Instant, node: NodeNumber, change: &Change) -> Result<(), String> {
+    fn change(
+        &mut self,
+        cluster: &Cluster,
+        at: Instant,
+        node: NodeNumber,
+        change: &Change,
+    ) -> Result<(), String> {
         self.seen.changes += 1;
         let involved = [&change.from, &change.to].map(|name| name.as_deref().and_then(node_number));
         let involved: BTreeSet<NodeNumber> = involved.into_iter().flatten().chain([node]).collect();
         // Whoever stood in for one that is away may have known more than it could tell.
         let absent = change.from.as_deref().and_then(node_number);
-        let absent = absent.is_some_and(|node| self.away.contains_key(&node));
+        let absent =
+            absent.is_some_and(|from| self.away.contains_key(&from) || !cluster.lan().hears(node, from));
+        if absent {
+            return Ok(());
+        }
         let told = change.cause == metallb_speaker_core::Cause::Plan;
         let recent = self
             .causes
@@ -221,7 +240,7 @@ impl Judge {
             .filter(|cause| at - cause.at <= self.bounds.converged);
         if recent
             .into_iter()
-            .any(|cause| !cause.nodes.is_disjoint(&involved) || (cause.fact && told) || absent)
+            .any(|cause| !cause.nodes.is_disjoint(&involved) || (cause.fact && told))
         {
             return Ok(());
         }
@@ -375,8 +394,16 @@ impl Judge {
         ) {
             (true, None) => watch.several = Some(now),
             (false, Some(since)) => {
-                self.seen.doubles.push(now - since);
+                let double = now - since;
+                self.seen.doubles.push(double);
                 watch.several = None;
+                // Where some do not hear each other, whoever yields to one that it does not hear waits for a while.
+                if double > bounds.double && !cluster.lan().has_deaf_pairs() {
+                    return Err(format!(
+                        "never two for long: service {service} on island {island} had several answers for {double:?}, at last \
+                         {answerers:?}"
+                    ));
+                }
             }
             _ => {}
         }

@@ -167,6 +167,11 @@ impl Engine {
             if service.informed != informed {
                 service.informed = informed;
                 self.handovers.tell(now, owner, key);
+                // The former owner may not know yet; that the new one tells it means nothing when it only believes us.
+                let former = from.as_ref().filter(|former| *former != owner && **former != me);
+                if let Some(former) = former.filter(|former| self.member.is_live(former)) {
+                    self.handovers.tell(now, former, key);
+                }
             }
         }
         self.set_deputy(key, &mut service, watched);

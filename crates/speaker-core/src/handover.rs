@@ -27,7 +27,7 @@ const LEASE_EVERY: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(3);
 /// How long whoever yields goes on although the successor says nothing at all. It is alive by membership, so it is heard in
 /// time or found dead before.
-const YIELD_IN_SILENCE: Duration = Duration::from_millis(1_200);
+const YIELD_IN_SILENCE: Duration = Duration::from_millis(800);
 
 /// How long whoever yields goes on after the successor was heard: a question may have reached that one before it answered,
 /// and this one not yet. Shorter than the time to the successor's second announcement, which has the last word.
@@ -265,10 +265,12 @@ impl Engine {
             (None, Some((version, _))) => (*version, 0),
             (None, None) => (0, 0),
         };
-        if view.version > mine && view.digest != digest {
+        // What a peer was itself told it may not pass on, or two that believe each other would go on for ever.
+        if view.settled && view.version > mine && view.digest != digest {
             self.adopt(now, &view);
         } else if let Some(service) = self.services.get_mut(&key)
             && let Some(adopted) = &mut service.adopted
+            && view.settled
             && (adopted.version, &adopted.owner) == (view.version, &view.owner)
         {
             adopted.until = now + LEASE;

@@ -138,7 +138,7 @@ impl Planner {
                 directives.push(Directive {
                     service: key.clone(),
                     plan: None,
-                    version: *version,
+                    version: (*version).max(self.common_version),
                 });
             }
         }
