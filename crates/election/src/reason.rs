@@ -73,6 +73,8 @@ pub enum Exclusion {
     NetworkUnavailable,
     /// The node carries [`EXCLUDE_LABEL`](crate::EXCLUDE_LABEL).
     ExcludeLabel,
+    /// The node has the taint `node.kubernetes.io/out-of-service`.
+    OutOfService,
     /// The node selectors of no advertisement for this service select it.
     NotSelected,
     /// `externalTrafficPolicy: Local`, and no endpoint of the service on the node is ready or serving.
@@ -85,6 +87,7 @@ impl Exclusion {
         match self {
             Self::NetworkUnavailable => "nodeNetworkUnavailable",
             Self::ExcludeLabel => "nodeLabeledExcludeBalancers",
+            Self::OutOfService => "nodeOutOfService",
             Self::NotSelected => "notSelectedByAdvertisement",
             Self::NoLocalEndpoint => "noLocalEndpoints",
         }

@@ -19,6 +19,7 @@
 
 #![forbid(unsafe_code)]
 
+mod calls;
 mod closeup;
 mod codec;
 mod departure;

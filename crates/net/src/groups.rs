@@ -51,14 +51,13 @@ impl Groups {
                 Err(error) => return Err(error),
             }
         }
-        let index = match tried {
-            Some(index) => index,
-            None => {
-                let socket = Socket::new(Domain::IPV6, Type::DGRAM.cloexec(), None)?;
-                socket.join_multicast_v6(&group, interface)?;
-                self.sockets.push(Member { socket, joined: 0 });
-                self.sockets.len() - 1
-            }
+        let index = if let Some(index) = tried {
+            index
+        } else {
+            let socket = Socket::new(Domain::IPV6, Type::DGRAM.cloexec(), None)?;
+            socket.join_multicast_v6(&group, interface)?;
+            self.sockets.push(Member { socket, joined: 0 });
+            self.sockets.len() - 1
         };
         self.sockets[index].joined += 1;
         self.joined.insert((interface, group), index);

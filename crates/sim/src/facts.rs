@@ -226,7 +226,7 @@ impl Node {
             node_name(number),
             Some(NodeFacts {
                 labels,
-                network_unavailable: false,
+                ..NodeFacts::default()
             }),
         )
     }

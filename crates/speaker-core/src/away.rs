@@ -35,7 +35,7 @@ impl Engine {
                 }
                 metallb_member::Output::Joined(node) => self.joined(now, node),
                 metallb_member::Output::Lost(node) => self.lost(now, node),
-                metallb_member::Output::Suspected(node) => self.suspected(now, node),
+                metallb_member::Output::Suspected(node) => self.suspected(now, &node),
                 metallb_member::Output::Unsuspected(node) => self.unsuspected(now, &node),
                 metallb_member::Output::Heard { from, body } => self.heard(now, &from, &body),
                 metallb_member::Output::Rejoined => self.rejoined(now),
@@ -87,10 +87,10 @@ impl Engine {
     }
 
     /// Those who may become the deputy of somebody because this one is suspected look at that one now.
-    fn suspected(&mut self, now: Instant, node: NodeName) {
+    fn suspected(&mut self, now: Instant, node: &NodeName) {
         let troubled = !self.away.is_empty() || !self.suspects.is_empty();
-        if self.suspects.insert(Arc::clone(&node)) && troubled {
-            self.decide_troubled(now, &node);
+        if self.suspects.insert(Arc::clone(node)) && troubled {
+            self.decide_troubled(now, node);
         }
     }
 

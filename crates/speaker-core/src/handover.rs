@@ -248,7 +248,7 @@ impl Engine {
             Some(Talk::Views(views)) => {
                 let replies = views
                     .into_iter()
-                    .filter_map(|view| self.heard_view(now, from, view));
+                    .filter_map(|view| self.heard_view(now, from, &view));
                 let replies: Vec<View> = replies.collect();
                 self.say(now, from, Talk::pack(replies));
             }
@@ -258,7 +258,7 @@ impl Engine {
     }
 
     /// Takes one view of a peer; the answer, when it wants one.
-    fn heard_view(&mut self, now: Instant, from: &NodeName, view: View) -> Option<View> {
+    fn heard_view(&mut self, now: Instant, from: &NodeName, view: &View) -> Option<View> {
         let key = view.service.clone();
         let (mine, digest) = match (self.services.get(&key), self.tombstones.get(&key)) {
             (Some(service), _) => (service.version(), service.digest()),
@@ -267,7 +267,7 @@ impl Engine {
         };
         // What a peer was itself told it may not pass on, or two that believe each other would go on for ever.
         if view.settled && view.version > mine && view.digest != digest {
-            self.adopt(now, &view);
+            self.adopt(now, view);
         } else if let Some(service) = self.services.get_mut(&key)
             && let Some(adopted) = &mut service.adopted
             && view.settled

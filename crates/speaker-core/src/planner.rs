@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use metallb_election::{Eligibility, Endpoints, NodeFacts, NodeName, Nodes, Refusal, ServiceFacts};
+use metallb_election::{Eligibility, Endpoints, NodeFacts, NodeName, Nodes, Refusal, Rules, ServiceFacts};
 use metallb_model::Config;
 
 use crate::{Directive, Plan, ServiceKey};
@@ -19,7 +19,7 @@ struct Service {
 /// [`Planner::settle`], for what was touched only, so that a burst of changes costs one pass.
 #[derive(Default)]
 pub struct Planner {
-    ignore_exclude_label: bool,
+    rules: Rules,
     config: Arc<Config>,
     nodes: Nodes,
     services: BTreeMap<ServiceKey, Service>,
@@ -41,7 +41,18 @@ impl Planner {
     /// One that knows nothing yet. `ignore_exclude_label` is the flag `--ignore-exclude-lb`.
     pub fn new(ignore_exclude_label: bool) -> Self {
         Self {
-            ignore_exclude_label,
+            rules: Rules {
+                ignore_exclude_label,
+                ..Rules::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// The same with all that can be chosen.
+    pub fn with_rules(rules: Rules) -> Self {
+        Self {
+            rules,
             ..Self::default()
         }
     }
@@ -183,13 +194,7 @@ impl Planner {
     ) -> Result<(Arc<[std::net::IpAddr]>, Eligibility), Refusal> {
         let none = Endpoints::default();
         let endpoints = self.endpoints.get(key).unwrap_or(&none);
-        let eligibility = Eligibility::of(
-            facts,
-            endpoints,
-            &self.nodes,
-            &self.config,
-            self.ignore_exclude_label,
-        )?;
+        let eligibility = Eligibility::of(facts, endpoints, &self.nodes, &self.config, self.rules)?;
         if eligibility.candidates.is_empty() {
             return Err(Refusal::NoCandidate);
         }

@@ -132,6 +132,7 @@ pub(crate) fn digest(plan: &Plan) -> u64 {
     for (node, candidate) in &plan.eligibility.candidates {
         eat(node.as_bytes());
         eat(&candidate.score.to_be_bytes());
+        eat(&[u8::from(candidate.shunned)]);
         for name in candidate.interfaces.iter().flatten() {
             eat(name.as_bytes());
         }
