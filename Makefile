@@ -20,6 +20,7 @@ CARGO  := cargo
 HOST   := $(shell rustc -vV | sed -n 's/^host: //p')
 IMAGES := target/images
 LAB    := $(CARGO) run --locked -q -p metallb-e2e --bin lab --
+ALLOC_LAB := $(CARGO) run --locked -q -p metallb-alloc-tests --bin alloc-lab --
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -51,6 +52,7 @@ test: ## what CI runs: check, then every scenario on a local cluster (root; inst
 	@$(LAB) prerequisites
 	@$(MAKE) --no-print-directory check
 	@scripts/lane images   $(MAKE) --no-print-directory images
+	@scripts/lane charts   $(CARGO) test --locked -q -p metallb-charts -- --include-ignored
 	@scripts/lane network  $(CARGO) test --locked -q -p metallb-net -p metallb-e2e -- --ignored
 	@scripts/lane cluster  $(LAB) e2e --all --name test
 	@scripts/lane summary
@@ -64,6 +66,12 @@ test-long: ## before an issue is called done: more seeds, reproducible images, l
 .PHONY: e2e
 e2e: images ## one scenario on the local cluster: make e2e SCENARIO=name (without a name: lists them)
 	@$(LAB) e2e --name $(NAME) $(SCENARIO)
+
+.PHONY: differential bench-alloc
+differential: ## random objects on two API servers, our allocator beside Go MetalLB's controller (DIFF_SEEDS=3 DIFF_FIRST=1)
+	@$(ALLOC_LAB) differential
+bench-alloc: images ## 10,000 services, ours beside Go MetalLB's controller: a table and target/bench/alloc.json (BENCH_SERVICES=10000)
+	@$(ALLOC_LAB) bench
 
 .PHONY: deny
 deny: ## licences, bans and sources of all crates (installs cargo-deny when it is missing)
@@ -87,7 +95,11 @@ images: ## operator, controller and speaker as OCI archives under target/images 
 .PHONY: crds manifests bundle
 crds: ## config/crd from the Rust types
 	$(CARGO) run --locked -q -p xtask -- crds
-manifests: ## all that is generated: CRDs, manifests, bundle
+manifests: ## all that is generated: CRDs, manifests, bundle, the generated parts of the Helm chart
 	$(CARGO) run --locked -q -p xtask -- all
+	@$(MAKE) --no-print-directory chart
+.PHONY: chart
+chart: ## the generated parts of config/charts/metallb, from config/crd and config/manifests
+	$(CARGO) run --locked -q -p metallb-charts -- write
 bundle: ## the OLM bundle
 	$(CARGO) run --locked -q -p xtask -- bundle

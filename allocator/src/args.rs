@@ -2,13 +2,13 @@
 
 use clap::Parser;
 use metallb_api::names::{env, ports};
-use metallb_telemetry::Level;
+use metallb_telemetry::{Level, TlsOptions};
 
 /// Gives services of type LoadBalancer their addresses.
 #[derive(Parser, Debug)]
 #[command(name = "metallb-allocator", version)]
 pub(crate) struct Args {
-    /// Port of /metrics; 0 turns it off
+    /// Port of /metrics, over TLS for tokens that the API server grants it to; 0 turns it off
     #[arg(long, default_value_t = ports::METRICS)]
     pub(crate) port: u16,
     /// Port of /healthz and /readyz; 0 turns them off
@@ -26,6 +26,17 @@ pub(crate) struct Args {
     /// With --lb-class: serve services without a class too
     #[arg(long)]
     pub(crate) lb_class_and_classless: bool,
+    /// Give a released address last instead of first
+    #[arg(long)]
+    pub(crate) fair_reuse: bool,
+    /// Serve /metrics without TLS and to everybody
+    #[arg(long)]
+    pub(crate) metrics_plain: bool,
+    #[command(flatten)]
+    pub(crate) tls: TlsFlags,
+    /// Name of the own Deployment: Lease and ConfigurationState go when it goes
+    #[arg(long, env = env::DEPLOYMENT, default_value = "")]
+    pub(crate) deployment: String,
     /// Name of the own pod
     #[arg(long, env = env::POD_NAME, default_value = "")]
     pub(crate) pod_name: String,
@@ -39,14 +50,42 @@ pub(crate) struct Args {
     pub(crate) accepted: Accepted,
 }
 
+/// TLS of /metrics: the flags of `MetalLB`'s controller.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "TLS of /metrics")]
+#[allow(clippy::doc_markdown, reason = "the help shows these texts as they are")]
+pub(crate) struct TlsFlags {
+    /// VersionTLS12 or VersionTLS13; default: VersionTLS13
+    #[arg(long, default_value = "")]
+    tls_min_version: String,
+    /// Names of TLS 1.2 cipher suites, comma separated; only with VersionTLS12
+    #[arg(long, default_value = "")]
+    tls_cipher_suites: String,
+    /// Numbers of groups, best first, comma separated: 23 (P-256), 24 (P-384), 29 (X25519)
+    #[arg(long, default_value = "")]
+    tls_curve_preferences: String,
+    /// Directory of tls.crt and tls.key, read again when they change; default: a self-signed certificate
+    #[arg(long, default_value = "")]
+    metrics_cert_dir: String,
+}
+
+impl TlsFlags {
+    /// For the server.
+    pub(crate) fn options(&self) -> TlsOptions {
+        TlsOptions {
+            min_version: self.tls_min_version.clone(),
+            cipher_suites: self.tls_cipher_suites.clone(),
+            curve_preferences: self.tls_curve_preferences.clone(),
+            cert_dir: self.metrics_cert_dir.clone(),
+        }
+    }
+}
+
 /// Flags of `MetalLB`'s controller that have nothing to set here. They are accepted, so that manifests written for it work,
 /// and named in the log once.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Accepted for compatibility, without effect")]
 pub(crate) struct Accepted {
-    /// The membership Secret has no owner: a key that outlives a Deployment parts no speakers
-    #[arg(long, env = env::DEPLOYMENT, default_value = "", hide_env = true)]
-    deployment: String,
     /// There is no profiler
     #[arg(long, default_value = "")]
     pprof_bind_address: String,
@@ -68,23 +107,10 @@ pub(crate) struct Accepted {
     /// There are no webhooks
     #[arg(long, default_value = "")]
     cert_service_name: String,
-    /// Metrics are served without TLS
-    #[arg(long, default_value = "")]
-    tls_min_version: String,
-    /// Metrics are served without TLS
-    #[arg(long, default_value = "")]
-    tls_cipher_suites: String,
-    /// Metrics are served without TLS
-    #[arg(long, default_value = "")]
-    tls_curve_preferences: String,
-    /// Metrics are served without TLS
-    #[arg(long, default_value = "")]
-    metrics_cert_dir: String,
 }
 
 impl Accepted {
-    /// Names of the flags that were given although nothing reads them. The Deployment's name comes
-    /// with every installation and is not worth a line.
+    /// Names of the flags that were given although nothing reads them.
     pub(crate) fn given(&self) -> Vec<&'static str> {
         let all = [
             ("pprof-bind-address", &self.pprof_bind_address),
@@ -94,10 +120,6 @@ impl Accepted {
             ("disable-cert-rotation", &self.disable_cert_rotation),
             ("cert-dir", &self.cert_dir),
             ("cert-service-name", &self.cert_service_name),
-            ("tls-min-version", &self.tls_min_version),
-            ("tls-cipher-suites", &self.tls_cipher_suites),
-            ("tls-curve-preferences", &self.tls_curve_preferences),
-            ("metrics-cert-dir", &self.metrics_cert_dir),
         ];
         all.into_iter()
             .filter(|(_, value)| !value.is_empty())
@@ -134,12 +156,12 @@ mod tests {
             (args.port, args.log_level, args.lb_class.as_str()),
             (7472, Level::Debug, "metallb.io/metallb")
         );
+        assert_eq!(args.tls.options().min_version, "VersionTLS12");
         let given = [
             "webhook-mode",
             "webhook-http2",
             "disable-cert-rotation",
             "cert-dir",
-            "tls-min-version",
         ];
         assert_eq!(args.accepted.given(), given);
     }

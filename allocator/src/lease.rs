@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
@@ -40,11 +40,12 @@ pub(crate) struct Election {
 }
 
 impl Election {
-    /// Takes part in the election; changes are told as [`Happening::Leading`].
+    /// Takes part in the election; changes are told as [`Happening::Leading`]. The Lease goes when `owner` goes.
     pub(crate) fn start(
         client: Client,
         namespace: &str,
         identity: &str,
+        owner: Option<OwnerReference>,
         tell: mpsc::UnboundedSender<Happening>,
     ) -> Self {
         let (open, fence) = watch::channel(None);
@@ -57,8 +58,11 @@ impl Election {
             open,
             tell,
             identity: identity.to_owned(),
+            owner,
+            seen: false,
             holder: None,
             acquired: None,
+            failures: 0,
             stopping: false,
         };
         Self {
@@ -84,7 +88,9 @@ impl Election {
     }
 }
 
-type Request = Pin<Box<dyn Future<Output = Input> + Send>>;
+/// The answer, or why there is none.
+type Answer = Result<Input, String>;
+type Request = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 struct Driver {
     api: Api<Lease>,
@@ -93,9 +99,14 @@ struct Driver {
     open: watch::Sender<Option<tokio::time::Instant>>,
     tell: mpsc::UnboundedSender<Happening>,
     identity: String,
+    owner: Option<OwnerReference>,
+    /// The Lease was there already.
+    seen: bool,
     holder: Option<String>,
     /// Since when this process holds the Lease, for people who read it.
     acquired: Option<MicroTime>,
+    /// Requests that failed since the last one that did not.
+    failures: u32,
     stopping: bool,
 }
 
@@ -107,8 +118,18 @@ impl Driver {
                 match output {
                     Output::Read => request = Some(Box::pin(bounded(read(self.api.clone())))),
                     Output::Write(record) => {
-                        let acquired = self.acquired.clone();
-                        request = Some(Box::pin(bounded(write(self.api.clone(), record, acquired))));
+                        if record.version.is_empty() && self.seen && self.owner.take().is_some() {
+                            tracing::warn!(
+                                "the Lease was deleted, perhaps with an owner that is gone: it gets no owner any more"
+                            );
+                        }
+                        let (acquired, owner) = (self.acquired.clone(), self.owner.clone());
+                        request = Some(Box::pin(bounded(write(
+                            self.api.clone(),
+                            record,
+                            acquired,
+                            owner,
+                        ))));
                     }
                     Output::Leading => self.announce(true),
                     Output::Lost => self.announce(false),
@@ -124,7 +145,7 @@ impl Driver {
             let input = tokio::select! {
                 answer = async { match request.as_mut() { Some(request) => request.await, None => std::future::pending().await } } => {
                     request = None;
-                    Some(answer)
+                    Some(self.noted(answer))
                 }
                 () = async { match due { Some(due) => tokio::time::sleep_until(due).await, None => std::future::pending().await } } => None,
                 _ = &mut stop, if !self.stopping => {
@@ -133,9 +154,32 @@ impl Driver {
                 }
             };
             let now = self.now();
+            self.seen |= matches!(input, Some(Input::Read(Some(_)) | Input::Written(_)));
             match input {
                 Some(input) => self.machine.handle(now, input),
                 None => self.machine.handle_timeout(now),
+            }
+        }
+    }
+
+    /// An outage is worth one line when it begins and one when it ends.
+    fn noted(&mut self, answer: Answer) -> Input {
+        let failures = std::mem::take(&mut self.failures);
+        match answer {
+            Ok(input) => {
+                if failures > 0 {
+                    tracing::info!(failures, "requests for the Lease are answered again");
+                }
+                input
+            }
+            Err(error) => {
+                if failures == 0 {
+                    tracing::warn!(error, "a request for the Lease failed, trying again");
+                } else {
+                    tracing::debug!(error, failures, "a request for the Lease failed, trying again");
+                }
+                self.failures = failures.saturating_add(1);
+                Input::Failed
             }
         }
     }
@@ -184,29 +228,33 @@ impl Driver {
     }
 }
 
-async fn bounded(request: impl Future<Output = Input>) -> Input {
-    tokio::time::timeout(Timing::default().request, request)
+async fn bounded(request: impl Future<Output = Answer>) -> Answer {
+    let longest = Timing::default().request;
+    tokio::time::timeout(longest, request)
         .await
-        .unwrap_or_else(|_| {
-            tracing::warn!("a request for the Lease timed out");
-            Input::Failed
-        })
+        .unwrap_or_else(|_| Err(format!("no answer within {longest:?}")))
 }
 
-async fn read(api: Api<Lease>) -> Input {
+async fn read(api: Api<Lease>) -> Answer {
     match api.get_opt(objects::CONTROLLER_LEASE).await {
-        Ok(lease) => Input::Read(lease.map(record)),
-        Err(error) => failed(&error),
+        Ok(lease) => Ok(Input::Read(lease.map(record))),
+        Err(error) => Err(error.to_string()),
     }
 }
 
-async fn write(api: Api<Lease>, wanted: Record, acquired: Option<MicroTime>) -> Input {
+async fn write(
+    api: Api<Lease>,
+    wanted: Record,
+    acquired: Option<MicroTime>,
+    owner: Option<OwnerReference>,
+) -> Answer {
     let now = MicroTime(Timestamp::now());
     let create = wanted.version.is_empty();
     let body = Lease {
         metadata: ObjectMeta {
             name: Some(objects::CONTROLLER_LEASE.into()),
             resource_version: (!create).then_some(wanted.version),
+            owner_references: owner.map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
         spec: Some(LeaseSpec {
@@ -225,16 +273,11 @@ async fn write(api: Api<Lease>, wanted: Record, acquired: Option<MicroTime>) -> 
         api.replace(objects::CONTROLLER_LEASE, &parameters, &body).await
     };
     match answer {
-        Ok(lease) => Input::Written(record(lease)),
+        Ok(lease) => Ok(Input::Written(record(lease))),
         // 409: another version, or it exists; 404: deleted meanwhile. Reading tells.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Input::Conflict,
-        Err(error) => failed(&error),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Input::Conflict),
+        Err(error) => Err(error.to_string()),
     }
-}
-
-fn failed(error: &kube::Error) -> Input {
-    tracing::warn!(%error, "a request for the Lease failed");
-    Input::Failed
 }
 
 fn record(lease: Lease) -> Record {

@@ -2,21 +2,27 @@
 //!
 //! Watches go into [`metallb_alloc::World`], which decides; what it asks for is written by one process at a time, the
 //! holder of the Lease. This crate is the shell: it converts objects ([`service`], [`objects`]), carries writes out
-//! ([`writer`], [`status`]) and serves metrics and health.
+//! ([`writer`], [`status`], [`configuration`]) and serves metrics and health ([`serve`]).
 
 use clap::Parser as _;
 
 mod app;
 mod args;
 mod configuration;
+mod failpoint;
 mod happening;
 mod key;
 mod lease;
+mod legacy;
 mod metrics;
 mod objects;
+mod owner;
 mod run;
+mod secrets;
+mod serve;
 mod service;
 mod status;
+mod telling;
 mod writer;
 
 fn main() -> anyhow::Result<()> {

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kube::Resource;
-use metallb_api::Raw;
-use metallb_model::{Kind, L2AdvertisementSpec, Labels, ObjectRef, PoolSpec, Source, Sources};
+use metallb_kubeio::ConfigObject;
+use metallb_model::{Issue, Kind, ObjectRef, Sources};
 use serde_json::Value;
+
+use crate::legacy;
 
 /// Kind, namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,72 +16,69 @@ pub(crate) struct ObjectKey {
     pub(crate) name: String,
 }
 
-/// One object at one version.
-#[derive(Clone, Debug)]
-pub(crate) struct Snapshot {
-    pub(crate) object: ObjectRef,
-    pub(crate) labels: Labels,
-    pub(crate) resource_version: String,
-    pub(crate) spec: Value,
-    pub(crate) status: Value,
+impl ObjectKey {
+    pub(crate) fn of(object: &ObjectRef) -> Self {
+        Self {
+            kind: object.kind,
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+        }
+    }
 }
 
-impl Snapshot {
-    /// From the lenient view of the kind.
-    pub(crate) fn new<K: Resource<DynamicType = ()>>(kind: Kind, raw: Raw<K>) -> Self {
-        let metadata = raw.metadata;
-        Self {
-            object: ObjectRef {
-                kind,
-                namespace: metadata.namespace.unwrap_or_default(),
-                name: metadata.name.unwrap_or_default(),
-                uid: metadata.uid.unwrap_or_default(),
-                created: metadata.creation_timestamp.map_or(0, |time| time.0.as_second()),
-                generation: metadata.generation.unwrap_or(0),
-            },
-            labels: metadata.labels.unwrap_or_default(),
-            resource_version: metadata.resource_version.unwrap_or_default(),
-            // A stored object without a spec says the same as one with an empty spec.
-            spec: if raw.spec.is_null() {
-                Value::Object(serde_json::Map::new())
-            } else {
-                raw.spec
-            },
-            status: raw.status,
-        }
-    }
-
-    pub(crate) fn key(&self) -> ObjectKey {
-        let ObjectRef {
-            kind,
-            namespace,
-            name,
-            ..
-        } = self.object.clone();
-        ObjectKey {
-            kind,
-            namespace,
-            name,
-        }
-    }
-
-    fn recorded(&self) -> Option<&Value> {
-        self.status.get("lastValidSpec").filter(|spec| spec.is_object())
-    }
+/// A spec that was found valid: as it is recorded, and as it is read.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Valid {
+    /// What goes into `status.lastValidSpec`, or as text into the annotation of the `ConfigMap`.
+    pub(crate) record: Value,
+    /// What is judged.
+    pub(crate) spec: Value,
 }
 
 /// An object, and the newest spec of it that was found valid.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    pub(crate) now: Snapshot,
+    pub(crate) now: ConfigObject,
     /// What this process found valid; the status follows a moment later.
-    pub(crate) found_valid: Option<Value>,
+    pub(crate) found_valid: Option<Valid>,
 }
 
 impl Stored {
-    /// Last valid spec: what this process found, else what the status records.
+    /// Last valid spec as it is read: what this process found, else what is recorded.
     pub(crate) fn last_valid(&self) -> Option<&Value> {
-        self.found_valid.as_ref().or_else(|| self.now.recorded())
+        let found = self.found_valid.as_ref().map(|valid| &valid.spec);
+        found.or(self.now.last_valid.as_ref())
+    }
+
+    /// What is to be recorded as last valid: what this process found, else what is recorded.
+    pub(crate) fn record(&self) -> Option<&Value> {
+        let found = self.found_valid.as_ref().map(|valid| &valid.record);
+        found.or(self.now.last_valid.as_ref())
+    }
+
+    /// Takes a judgement: `errors` are what is wrong with the present spec.
+    fn judged(&mut self, errors: &[&Issue]) {
+        let Ok(present) = &self.now.spec else { return };
+        let valid = if errors.is_empty() {
+            Valid {
+                record: self.now.raw_spec.clone(),
+                spec: present.clone(),
+            }
+        } else if self.now.object.kind == Kind::ConfigMap {
+            // Its entries are judged one by one, and so are they remembered.
+            let Some(spec) = legacy::in_force(present, self.last_valid(), errors) else {
+                return;
+            };
+            Valid {
+                record: Value::String(spec.to_string()),
+                spec,
+            }
+        } else {
+            return;
+        };
+        if self.found_valid.as_ref() != Some(&valid) {
+            self.found_valid = Some(valid);
+        }
     }
 }
 
@@ -125,39 +123,54 @@ impl Objects {
     }
 
     /// An object as it is now.
-    pub(crate) fn apply(&mut self, snapshot: Snapshot) -> Change {
-        let key = snapshot.key();
+    pub(crate) fn apply(&mut self, now: ConfigObject) -> Change {
+        let key = ObjectKey::of(&now.object);
         if let Some(seen) = self.listing.get_mut(&key.kind) {
             seen.insert(key.clone());
         }
+        let found_valid = None;
         let Some(known) = self.stored.get_mut(&key) else {
-            self.stored.insert(
-                key,
-                Stored {
-                    now: snapshot,
-                    found_valid: None,
-                },
-            );
+            self.stored.insert(key, Stored { now, found_valid });
             return Change::Content;
         };
-        if known.now.object.uid != snapshot.object.uid {
-            *known = Stored {
-                now: snapshot,
-                found_valid: None,
-            };
+        let before = &known.now;
+        if before.object.uid != now.object.uid {
+            *known = Stored { now, found_valid };
             return Change::Content;
         }
-        if is_older(&snapshot.resource_version, &known.now.resource_version) {
+        if is_older(&now.resource_version, &before.resource_version) {
             return Change::None;
         }
-        let content = known.now.spec != snapshot.spec || known.now.labels != snapshot.labels;
+        // Another replica may have recorded what this one falls back to.
+        let record = before.last_valid != now.last_valid;
+        let content =
+            before.spec != now.spec || before.labels != now.labels || (record && known.found_valid.is_none());
         let status =
-            known.now.status != snapshot.status || known.now.object.generation != snapshot.object.generation;
-        known.now = snapshot;
+            record || before.status != now.status || before.object.generation != now.object.generation;
+        known.now = now;
         match (content, status) {
             (true, _) => Change::Content,
             (false, true) => Change::Status,
             (false, false) => Change::None,
+        }
+    }
+
+    /// A write of ours went through: the object is at this version now, with this status and this last valid spec.
+    pub(crate) fn written(
+        &mut self,
+        key: &ObjectKey,
+        uid: &str,
+        version: String,
+        status: Value,
+        last_valid: Option<Value>,
+    ) {
+        if let Some(known) = self.stored.get_mut(key)
+            && known.now.object.uid == uid
+            && is_older(&known.now.resource_version, &version)
+        {
+            known.now.resource_version = version;
+            known.now.status = status;
+            known.now.last_valid = last_valid;
         }
     }
 
@@ -173,25 +186,28 @@ impl Objects {
     /// The objects as sources of the configuration.
     pub(crate) fn sources(&self) -> Sources {
         let mut sources = Sources::default();
-        for (key, stored) in &self.stored {
-            match key.kind {
-                Kind::IpAddressPool => sources.pools.push(source::<PoolSpec>(stored)),
-                Kind::L2Advertisement => {
-                    sources
-                        .l2_advertisements
-                        .push(source::<L2AdvertisementSpec>(stored));
-                }
-            }
+        for stored in self.stored.values() {
+            let ConfigObject {
+                object, labels, spec, ..
+            } = &stored.now;
+            sources.add(
+                object.clone(),
+                labels.clone(),
+                spec.clone(),
+                stored.last_valid().cloned(),
+            );
         }
         sources
     }
 
-    /// Notes that the present specs of these objects were found valid.
-    pub(crate) fn found_valid(&mut self, is_valid: impl Fn(&ObjectRef) -> bool) {
-        for stored in self.stored.values_mut() {
-            if is_valid(&stored.now.object) && stored.found_valid.as_ref() != Some(&stored.now.spec) {
-                stored.found_valid = Some(stored.now.spec.clone());
-            }
+    /// Takes the judgement of all objects: their issues, by object. While `secrets_asked` is false nobody has looked for Secrets yet,
+    /// and what may refer to them has not been judged in full.
+    pub(crate) fn judged(&mut self, issues: &BTreeMap<ObjectRef, Vec<Issue>>, secrets_asked: bool) {
+        let all = self.stored.values_mut();
+        for stored in all.filter(|stored| secrets_asked || stored.now.object.kind != Kind::BgpPeer) {
+            let issues = issues.get(&stored.now.object).into_iter().flatten();
+            let errors: Vec<&Issue> = issues.filter(|issue| issue.is_error()).collect();
+            stored.judged(&errors);
         }
     }
 
@@ -204,29 +220,31 @@ impl Objects {
     }
 }
 
-fn source<T: serde::de::DeserializeOwned>(stored: &Stored) -> Source<T> {
-    let Snapshot {
-        object, labels, spec, ..
-    } = stored.now.clone();
-    Source::from_json(object, labels, spec, stored.last_valid().cloned())
+/// Whether the first version is older than the second. False when they cannot be compared.
+pub(crate) fn is_older(a: &str, b: &str) -> bool {
+    matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
 }
 
-/// Whether the first version is older than the second. False when they cannot be compared.
-fn is_older(a: &str, b: &str) -> bool {
-    matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
+/// The issues by object.
+pub(crate) fn by_object(issues: Vec<Issue>) -> BTreeMap<ObjectRef, Vec<Issue>> {
+    let mut sorted: BTreeMap<ObjectRef, Vec<Issue>> = BTreeMap::new();
+    for issue in issues {
+        sorted.entry(issue.object.clone()).or_default().push(issue);
+    }
+    sorted
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use metallb_model::{Effect, Reason};
+    use metallb_model::{Config, Effect, Labels, Reason};
     use serde_json::json;
 
     use super::*;
 
-    pub(crate) fn pool(name: &str, version: u64, spec: Value, status: Value) -> Snapshot {
-        Snapshot {
+    pub(crate) fn object(kind: Kind, name: &str, version: u64, spec: Value, status: Value) -> ConfigObject {
+        ConfigObject {
             object: ObjectRef {
-                kind: Kind::IpAddressPool,
+                kind,
                 namespace: "metallb-system".to_owned(),
                 name: name.to_owned(),
                 uid: format!("uid-{name}"),
@@ -235,9 +253,21 @@ pub(crate) mod tests {
             },
             labels: Labels::new(),
             resource_version: version.to_string(),
-            spec,
+            raw_spec: spec.clone(),
+            spec: Ok(spec),
+            last_valid: status.get("lastValidSpec").cloned(),
             status,
         }
+    }
+
+    pub(crate) fn pool(name: &str, version: u64, spec: Value, status: Value) -> ConfigObject {
+        object(Kind::IpAddressPool, name, version, spec, status)
+    }
+
+    fn judge(objects: &mut Objects) -> (Config, Vec<Issue>) {
+        let (config, issues) = Config::from_sources(&objects.sources(), "metallb-system");
+        objects.judged(&by_object(issues.clone()), true);
+        (config, issues)
     }
 
     #[test]
@@ -288,10 +318,10 @@ pub(crate) mod tests {
             json!({"addresses": ["10.0.9.0/24"]}),
             recorded.clone(),
         ));
-        objects.found_valid(|_| true);
+        judge(&mut objects);
         // The status still records the spec before.
         objects.apply(pool("a", 2, json!({"addresses": ["junk"]}), recorded));
-        let (config, issues) = metallb_model::Config::from_sources(&objects.sources(), "metallb-system");
+        let (config, issues) = judge(&mut objects);
         assert_eq!(issues[0].reason, Reason::InvalidAddress);
         assert_eq!(issues[0].effect, Effect::LastValid);
         assert!(config.pool_of("10.0.9.1".parse().expect("an address")).is_some());
@@ -301,11 +331,47 @@ pub(crate) mod tests {
     fn a_recreated_object_starts_anew() {
         let mut objects = Objects::default();
         objects.apply(pool("a", 1, json!({"addresses": ["10.0.0.0/24"]}), Value::Null));
-        objects.found_valid(|_| true);
+        judge(&mut objects);
         let mut again = pool("a", 9, json!({"addresses": ["junk"]}), Value::Null);
         again.object.uid = "another".to_owned();
         objects.apply(again);
-        let (config, _) = metallb_model::Config::from_sources(&objects.sources(), "metallb-system");
+        let (config, _) = judge(&mut objects);
         assert!(config.is_empty());
+    }
+
+    #[test]
+    fn a_standby_follows_what_the_leader_records() {
+        let mut objects = Objects::default();
+        let bad = json!({"addresses": ["junk"]});
+        objects.apply(pool("a", 1, bad.clone(), Value::Null));
+        assert!(judge(&mut objects).0.is_empty());
+        let recorded = json!({"lastValidSpec": {"addresses": ["10.0.0.0/24"]}});
+        assert_eq!(
+            objects.apply(pool("a", 2, bad.clone(), recorded.clone())),
+            Change::Content
+        );
+        assert!(!judge(&mut objects).0.is_empty());
+        // The own write, before the watch shows it.
+        let key = objects.keys().next().expect("one").clone();
+        objects.written(&key, "uid-a", "3".into(), json!({"x": 1}), None);
+        objects.written(&key, "another", "9".into(), Value::Null, None);
+        let now = &objects.get(&key).expect("there").now;
+        assert_eq!(
+            (now.resource_version.as_str(), &now.status),
+            ("3", &json!({"x": 1}))
+        );
+        assert_eq!(objects.apply(pool("a", 2, bad, recorded)), Change::None, "older");
+    }
+
+    #[test]
+    fn a_peer_is_not_found_valid_before_its_secret_was_looked_for() {
+        let mut objects = Objects::default();
+        let peer = json!({"myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1", "passwordSecret": {"name": "pw"}});
+        objects.apply(object(Kind::BgpPeer, "p", 1, peer, Value::Null));
+        let key = objects.keys().next().expect("one").clone();
+        objects.judged(&BTreeMap::new(), false);
+        assert_eq!(objects.get(&key).expect("there").last_valid(), None);
+        objects.judged(&BTreeMap::new(), true);
+        assert!(objects.get(&key).expect("there").last_valid().is_some());
     }
 }

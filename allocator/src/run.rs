@@ -1,37 +1,38 @@
 //! Start and stop of the process: what it watches, serves and waits for.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures::stream::{self, BoxStream, StreamExt as _};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client};
-use metallb_alloc::ClassPolicy;
-use metallb_api::names::events::SOURCE_CONTROLLER;
-use metallb_kubeio::{EventSink, WatchConfig, watch};
-use metallb_telemetry::{Health, Routes, http};
+use metallb_alloc::{ClassPolicy, Policy, Reuse};
+use metallb_api::names::{events::SOURCE_CONTROLLER, objects};
+use metallb_kubeio::{EventSink, WatchConfig, connect_with, watch, watch_configuration};
+use metallb_model::Kind;
+use metallb_telemetry::Health;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::app::{App, Surroundings};
+use crate::app::{App, Surroundings, TELL_AGAIN};
 use crate::args::Args;
 use crate::happening::Happening;
-use crate::key;
 use crate::lease::Election;
 use crate::metrics::Metrics;
-use crate::writer::Writer;
+use crate::writer::{self, Writer};
+use crate::{key, owner, serve};
 
 /// Things that happened at once are taken in together before anything is decided.
 const BURST: usize = 64;
 /// How long writes under way may go on after the process was asked to stop.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long the last Events may take after that.
+const FLUSH: Duration = Duration::from_secs(2);
 
-/// Watches, as they are named in log lines and by /readyz.
+/// Watches, as they are named in log lines and by /readyz. Those of the configuration go by their kinds.
 pub(crate) const SERVICES: &str = "services";
 pub(crate) const NAMESPACES: &str = "namespaces";
-pub(crate) const POOLS: &str = "ipaddresspools";
-pub(crate) const L2: &str = "l2advertisements";
+pub(crate) const NODES: &str = "nodes";
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
@@ -42,16 +43,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         bail!("--lb-class-and-classless needs --lb-class");
     }
     let namespace = own_namespace(args.namespace.as_deref())?;
-    let client = metallb_kubeio::connect().await?;
+    // As many connections stay open as there are writes at a time: a new one for each costs more than the write.
+    let client = connect_with(writer::CONCURRENT).await?;
     let identity = identity(&args);
     let metrics = Metrics::new()?;
-    let health = Health::waiting_for(&[SERVICES, NAMESPACES, POOLS, L2]);
-    if args.port != 0 {
-        listen(args.port, Routes::new().metrics(&metrics.registry)).await?;
-    }
-    if args.health_probe_port != 0 {
-        listen(args.health_probe_port, Routes::new().health(&health)).await?;
-    }
+    let mut waiting = vec![SERVICES, NAMESPACES, NODES];
+    waiting.extend(Kind::ALL.map(Kind::as_str));
+    let health = Health::waiting_for(&waiting);
+    serve::start(&args, &client, &metrics, &health).await?;
     let (tell, told) = mpsc::unbounded_channel();
     stop_on_signal(&tell)?;
     if !args.ml_secret_name.is_empty() {
@@ -61,10 +60,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             args.ml_secret_name.clone(),
         ));
     }
-    let election = Election::start(client.clone(), &namespace, &identity, tell.clone());
-    let classes = ClassPolicy {
-        class: Some(args.lb_class).filter(|class| !class.is_empty()),
-        classless_too: args.lb_class_and_classless,
+    let owner = owner::deployment(client.clone(), &namespace, &args.deployment).await;
+    let election = Election::start(client.clone(), &namespace, &identity, owner.clone(), tell.clone());
+    let policy = Policy {
+        classes: ClassPolicy {
+            class: Some(args.lb_class).filter(|class| !class.is_empty()),
+            classless_too: args.lb_class_and_classless,
+        },
+        reuse: if args.fair_reuse {
+            Reuse::LeastRecentlyReleased
+        } else {
+            Reuse::LowestFree
+        },
     };
     let instance = if args.pod_name.is_empty() {
         identity
@@ -73,20 +80,21 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let writer = Writer::new(client.clone(), election.fence(), tell.clone());
     let events = EventSink::start(client.clone(), SOURCE_CONTROLLER, &instance);
+    let mut happenings = happenings(&client, &namespace, told).ready_chunks(BURST);
     let mut app = App::new(
         Surroundings {
             client: client.clone(),
             namespace,
+            owner,
             writer,
-            events,
+            events: events.clone(),
             fence: election.fence(),
             tell,
             metrics,
             health,
         },
-        classes,
+        policy,
     );
-    let mut happenings = happenings(&client, told).ready_chunks(BURST);
     tracing::info!("started");
     while let Some(batch) = happenings.next().await {
         let stop = batch.iter().any(|happening| matches!(happening, Happening::Stop));
@@ -113,18 +121,36 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         tracing::warn!("some writes had not ended when the process stopped; their outcome is unknown");
     }
+    // The successor starts at once; what is still to be told is told meanwhile.
     election.stop().await;
+    let told = async {
+        while app.tell() {
+            tokio::time::sleep(TELL_AGAIN).await;
+        }
+        events.flush(FLUSH).await
+    };
+    if !tokio::time::timeout(FLUSH, told).await.unwrap_or(false) {
+        tracing::warn!("some Events were not written when the process stopped");
+    }
     Ok(())
 }
 
 /// All that can happen, in one stream.
-fn happenings(client: &Client, told: UnboundedReceiver<Happening>) -> BoxStream<'static, Happening> {
+fn happenings(
+    client: &Client,
+    namespace: &str,
+    told: UnboundedReceiver<Happening>,
+) -> BoxStream<'static, Happening> {
     let all = || WatchConfig::default();
     let api = || client.clone();
     let told = stream::unfold(told, |mut told| async move {
         let happening = told.recv().await?;
         Some((happening, told))
     });
+    let own_state = all().fields(&format!(
+        "metadata.name={}",
+        objects::CONFIGURATION_STATE_CONTROLLER
+    ));
     stream::select_all([
         told.boxed(),
         watch(SERVICES, Api::all(api()), all())
@@ -133,11 +159,17 @@ fn happenings(client: &Client, told: UnboundedReceiver<Happening>) -> BoxStream<
         watch(NAMESPACES, Api::all(api()), all())
             .map(Happening::Namespace)
             .boxed(),
-        watch("nodes", Api::all(api()), all())
-            .map(Happening::Node)
+        watch(NODES, Api::all(api()), all()).map(Happening::Node).boxed(),
+        watch_configuration(api(), namespace)
+            .map(Happening::Config)
             .boxed(),
-        watch(POOLS, Api::all(api()), all()).map(Happening::Pool).boxed(),
-        watch(L2, Api::all(api()), all()).map(Happening::L2).boxed(),
+        watch(
+            "configurationstates",
+            Api::namespaced(api(), namespace),
+            own_state,
+        )
+        .map(Happening::Report)
+        .boxed(),
     ])
     .boxed()
 }
@@ -155,16 +187,6 @@ fn stop_on_signal(tell: &UnboundedSender<Happening>) -> anyhow::Result<()> {
             tracing::debug!("the process ends already");
         }
     });
-    Ok(())
-}
-
-/// All interfaces, both families where the kernel has IPv6.
-async fn listen(port: u16, routes: Routes) -> anyhow::Result<()> {
-    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    if let Err(error) = http::serve(both, routes.clone()).await {
-        tracing::debug!(%error, "no IPv6 listener, trying IPv4 alone");
-        http::serve(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), routes).await?;
-    }
     Ok(())
 }
 

@@ -4,33 +4,51 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use metallb_alloc::Counters;
 use metallb_api::condition::{self, NewCondition, Status, set_condition};
 use metallb_api::names::{conditions, events};
+use metallb_kubeio::ConfigObject;
 use metallb_kubeio::EventKind;
 use metallb_model::{Issue, Kind, Reason};
 use serde_json::{Map, Value, json};
 
-use crate::objects::{Snapshot, Stored};
+use crate::objects::Stored;
+
+/// Kind, reason and message of an Event.
+pub(crate) type Note = (EventKind, &'static str, String);
+
+/// Warning: the object is not in force as written.
+pub(crate) const INVALID: &str = events::CONFIGURATION_INVALID;
+/// Normal: it is again.
+pub(crate) const VALID: &str = events::CONFIGURATION_VALID;
+/// Warning: the kind is deprecated; said once.
+pub(crate) const DEPRECATED: &str = "DeprecatedConfiguration";
 
 /// A write to the status of a configuration object, and what to tell its owner with it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct StatusPatch {
     /// Merge patch of the status subresource, bound to the version it was made for.
     pub(crate) body: Value,
-    /// Kind, reason and message of an Event, when validity changed.
-    pub(crate) event: Option<(EventKind, &'static str, String)>,
+    /// Events, when validity changed.
+    pub(crate) notes: Vec<Note>,
+}
+
+/// What the allocator knows of a pool in force.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PoolFacts<'a> {
+    pub(crate) counters: Counters,
+    /// Remarks that change nothing of its validity.
+    pub(crate) warnings: &'a [String],
 }
 
 /// The patch that the object needs; `None` when its status is as it should be. `issues` are those of this object,
-/// `counters` those of the pool if it is one in force.
+/// `pool` what is known of it if it is a pool in force.
 pub(crate) fn patch(
     stored: &Stored,
-    issues: &[&Issue],
-    counters: Option<Counters>,
+    issues: &[Issue],
+    pool: Option<PoolFacts<'_>>,
     now: &Time,
 ) -> Option<StatusPatch> {
-    let Snapshot {
+    let ConfigObject {
         object,
         resource_version,
-        spec,
         status,
         ..
     } = &stored.now;
@@ -39,10 +57,12 @@ pub(crate) fn patch(
         .and_then(|list| serde_json::from_value(list.clone()).ok())
         .unwrap_or_default();
     let was = condition::find(&conditions, conditions::VALID).cloned();
-    let errors: Vec<&Issue> = issues.iter().filter(|issue| issue.is_error()).copied().collect();
-    let valid = errors.is_empty();
+    let first_error = issues.iter().find(|issue| issue.is_error());
+    let valid = first_error.is_none();
     // Another installation has judged the object, for it is in its namespace: two must not contradict each other for ever.
-    let elsewhere = errors.iter().any(|issue| issue.reason == Reason::WrongNamespace);
+    let elsewhere = issues
+        .iter()
+        .any(|issue| issue.is_error() && issue.reason == Reason::WrongNamespace);
     if elsewhere
         && was
             .as_ref()
@@ -50,18 +70,18 @@ pub(crate) fn patch(
     {
         return None;
     }
-    let shown = if valid { issues } else { &errors };
-    let message = shown
+    let pool = pool.unwrap_or_default();
+    let mut lines: Vec<String> = issues
         .iter()
+        .filter(|issue| valid || issue.is_error())
         .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("\n");
+        .collect();
+    lines.extend(pool.warnings.iter().cloned());
+    let message = lines.join("\n");
     let new = NewCondition {
         type_: conditions::VALID,
         status: Status::from(valid),
-        reason: errors
-            .first()
-            .map_or(conditions::REASON_ACCEPTED, |issue| issue.reason.as_str()),
+        reason: first_error.map_or(conditions::REASON_ACCEPTED, |issue| issue.reason.as_str()),
         message: message.clone(),
         observed_generation: Some(object.generation),
     };
@@ -70,38 +90,42 @@ pub(crate) fn patch(
         wanted.insert("conditions".to_owned(), json!(conditions));
     }
     if object.kind == Kind::IpAddressPool {
-        let counters = counters.unwrap_or_default();
         for (field, count) in [
-            ("assignedIPv4", counters.assigned_v4),
-            ("assignedIPv6", counters.assigned_v6),
-            ("availableIPv4", counters.available_v4()),
-            ("availableIPv6", counters.available_v6()),
+            ("assignedIPv4", pool.counters.assigned_v4),
+            ("assignedIPv6", pool.counters.assigned_v6),
+            ("availableIPv4", pool.counters.available_v4()),
+            ("availableIPv6", pool.counters.available_v6()),
         ] {
             wanted.insert(field.to_owned(), json!(count));
         }
     }
-    if valid {
-        wanted.insert("lastValidSpec".to_owned(), spec.clone());
-    } else if let Some(last_valid) = stored.last_valid() {
-        wanted.insert("lastValidSpec".to_owned(), last_valid.clone());
+    if let Some(record) = stored.record().filter(|record| record.is_object()) {
+        wanted.insert("lastValidSpec".to_owned(), record.clone());
     }
     let difference = difference(status, &Value::Object(wanted))?;
     let body = json!({
         "metadata": {"resourceVersion": resource_version},
         "status": difference,
     });
+    let mut notes = Vec::new();
+    let deprecated = issues
+        .iter()
+        .find(|issue| issue.reason == Reason::DeprecatedSource);
+    if let (None, Some(deprecated)) = (&was, deprecated) {
+        notes.push((EventKind::Warning, DEPRECATED, deprecated.to_string()));
+    }
     let was_valid = was.as_ref().map(|condition| condition.status == "True");
-    let event = match (was_valid, valid) {
+    match (was_valid, valid) {
         (Some(false), true) => {
             let message = format!("{object} is valid and in force as written");
-            Some((EventKind::Normal, events::CONFIGURATION_VALID, message))
+            notes.push((EventKind::Normal, VALID, message));
         }
         (_, false) if was.is_none_or(|was| was.status != "False" || was.message != message) => {
-            Some((EventKind::Warning, events::CONFIGURATION_INVALID, message))
+            notes.push((EventKind::Warning, INVALID, message));
         }
-        _ => None,
-    };
-    Some(StatusPatch { body, event })
+        _ => {}
+    }
+    Some(StatusPatch { body, notes })
 }
 
 /// The JSON merge patch (RFC 7386) that makes `new` of `old`; `None` when they are equal. Lists are replaced whole.
@@ -130,8 +154,8 @@ mod tests {
     use metallb_model::Config;
 
     use super::*;
-    use crate::objects::Objects;
-    use crate::objects::tests::pool;
+    use crate::objects::tests::{object, pool};
+    use crate::objects::{Objects, by_object};
 
     fn at(second: i64) -> Time {
         Time(Timestamp::from_second(second).expect("a time"))
@@ -155,29 +179,86 @@ mod tests {
         }
     }
 
+    /// Judges the one object there is.
+    fn judge(objects: &mut Objects, namespace: &str) -> Vec<Issue> {
+        let (_, issues) = Config::from_sources(&objects.sources(), namespace);
+        let issues = by_object(issues);
+        objects.judged(&issues, true);
+        issues.into_values().flatten().collect()
+    }
+
     /// Runs one object through judgement and patch; returns the status after, and the Event.
     fn round(spec: Value, status: &Value, second: i64) -> Option<(Value, Option<(EventKind, String)>)> {
         let mut objects = Objects::default();
         objects.apply(pool("a", 7, spec, status.clone()));
-        let (_, issues) = Config::from_sources(&objects.sources(), "metallb-system");
+        let issues = judge(&mut objects, "metallb-system");
         let key = objects.keys().next().expect("one object").clone();
         let stored = objects.get(&key).expect("stored");
-        let counters = Counters {
-            assigned_v4: 3,
-            total_v4: 256,
-            ..Counters::default()
+        let facts = PoolFacts {
+            counters: Counters {
+                assigned_v4: 3,
+                total_v4: 256,
+                ..Counters::default()
+            },
+            warnings: &[],
         };
-        let issues: Vec<&Issue> = issues.iter().collect();
-        let patch = patch(stored, &issues, Some(counters), &at(second))?;
+        let patch = patch(stored, &issues, Some(facts), &at(second))?;
         assert_eq!(patch.body["metadata"]["resourceVersion"], "7");
         let mut after = status.clone();
         merge(&mut after, &patch.body["status"]);
+        assert!(patch.notes.len() < 2);
+        let event = patch.notes.into_iter().next();
         Some((
             after,
-            patch
-                .event
-                .map(|(kind, reason, message)| (kind, format!("{reason}: {message}"))),
+            event.map(|(kind, reason, message)| (kind, format!("{reason}: {message}"))),
         ))
+    }
+
+    #[test]
+    fn a_remark_about_a_pool_is_no_fault_of_it() {
+        let mut objects = Objects::default();
+        let spec = json!({"addresses": ["10.0.0.0/24"]});
+        objects.apply(pool("a", 7, spec.clone(), Value::Null));
+        let issues = judge(&mut objects, "metallb-system");
+        let key = objects.keys().next().expect("one object").clone();
+        let warnings = ["10.0.0.1 is the address of node n1".to_owned()];
+        let facts = PoolFacts {
+            warnings: &warnings,
+            ..PoolFacts::default()
+        };
+        let first = patch(objects.get(&key).expect("stored"), &issues, Some(facts), &at(1)).expect("a write");
+        let condition = &first.body["status"]["conditions"][0];
+        assert_eq!(
+            (condition["status"].as_str(), condition["message"].as_str()),
+            (Some("True"), Some(&*warnings[0]))
+        );
+        assert_eq!(first.notes, []);
+        objects.apply(pool("a", 8, spec, first.body["status"].clone()));
+        let stored = objects.get(&key).expect("stored");
+        assert_eq!(patch(stored, &issues, Some(facts), &at(2)), None);
+        let gone = patch(stored, &issues, None, &at(3)).expect("the remark goes");
+        assert_eq!(gone.notes, []);
+    }
+
+    #[test]
+    fn a_deprecated_kind_is_told_once() {
+        let spec = json!({"protocol": "layer2", "addresses": ["10.0.0.0/24"]});
+        let mut objects = Objects::default();
+        objects.apply(object(Kind::AddressPool, "old", 3, spec.clone(), Value::Null));
+        let issues = judge(&mut objects, "metallb-system");
+        let key = objects.keys().next().expect("one object").clone();
+        let first = patch(objects.get(&key).expect("stored"), &issues, None, &at(1)).expect("a write");
+        let reasons: Vec<_> = first.notes.iter().map(|note| note.1).collect();
+        assert_eq!(reasons, [DEPRECATED]);
+        assert!(first.notes[0].2.contains("IPAddressPool"), "{}", first.notes[0].2);
+        assert_eq!(first.body["status"]["conditions"][0]["status"], "True");
+        assert_eq!(first.body["status"]["lastValidSpec"], spec);
+        let status = first.body["status"].clone();
+        let edited = json!({"protocol": "layer2", "addresses": ["10.0.1.0/24"]});
+        objects.apply(object(Kind::AddressPool, "old", 4, edited, status));
+        let issues = judge(&mut objects, "metallb-system");
+        let second = patch(objects.get(&key).expect("stored"), &issues, None, &at(2)).expect("a write");
+        assert_eq!(second.notes, []);
     }
 
     #[test]
@@ -211,9 +292,8 @@ mod tests {
         let judge = |namespace: &str, status: &Value| {
             let mut objects = Objects::default();
             objects.apply(pool("a", 7, spec.clone(), status.clone()));
-            let (_, issues) = Config::from_sources(&objects.sources(), namespace);
+            let issues = super::tests::judge(&mut objects, namespace);
             let key = objects.keys().next().expect("one object").clone();
-            let issues: Vec<&Issue> = issues.iter().collect();
             let patch = patch(objects.get(&key).expect("stored"), &issues, None, &at(1))?;
             let mut after = status.clone();
             merge(&mut after, &patch.body["status"]);

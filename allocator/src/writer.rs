@@ -6,24 +6,25 @@ use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::time::Duration;
 
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
-use metallb_alloc::{ServiceId, StatusWrite, World};
+use metallb_alloc::{ServiceId, World};
 use metallb_api::names::{annotations, field_managers};
-use metallb_api::{IPAddressPool, L2Advertisement, Raw};
-use metallb_kubeio::thin;
+use metallb_kubeio::{configuration::resource, thin};
 use metallb_model::Kind;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
+use crate::failpoint;
 use crate::happening::{Happening, ServiceAnswer, StatusAnswer};
 use crate::lease::Fence;
-use crate::objects::{ObjectKey, Snapshot};
+use crate::objects::ObjectKey;
 use crate::service::deprecated_record_key;
 
 /// Writes under way at a time, of each queue.
-const CONCURRENT: usize = 16;
+pub(crate) const CONCURRENT: usize = 16;
 /// A write is given up after this time; a new leader waits as long before it writes.
 const REQUEST: Duration = Duration::from_secs(5);
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
@@ -185,11 +186,13 @@ impl Writer {
         Self { client, fence, tell }
     }
 
-    /// Starts as many writes of service statuses as there is room for.
-    pub(crate) fn pump_services(&self, queue: &mut Queue<ServiceId>, world: &World) {
+    /// Starts as many writes of service statuses as there is room for. Returns the services that need none.
+    pub(crate) fn pump_services(&self, queue: &mut Queue<ServiceId>, world: &World) -> Vec<ServiceId> {
+        let mut settled = Vec::new();
         while let Some(id) = queue.pop() {
             let Some(write) = world.status_write(&id) else {
                 queue.done(&id);
+                settled.push(id);
                 continue;
             };
             let Self { client, fence, tell } = self.clone();
@@ -198,17 +201,15 @@ impl Writer {
                 send(&tell, Happening::ServiceWritten(write.service, answer));
             });
         }
+        settled
     }
 
     /// Starts one write of the status of a configuration object.
-    pub(crate) fn write_status(&self, key: ObjectKey, body: Value) {
+    pub(crate) fn write_status(&self, write: StatusWrite) {
         let Self { client, fence, tell } = self.clone();
         tokio::spawn(async move {
-            let answer = match key.kind {
-                Kind::IpAddressPool => write_object::<IPAddressPool>(client, &fence, &key, &body).await,
-                Kind::L2Advertisement => write_object::<L2Advertisement>(client, &fence, &key, &body).await,
-            };
-            send(&tell, Happening::StatusWritten(key, answer));
+            let answer = write_object(client, &fence, &write).await;
+            send(&tell, Happening::StatusWritten(write.key, answer));
         });
     }
 
@@ -222,7 +223,8 @@ impl Writer {
     }
 }
 
-fn send(tell: &UnboundedSender<Happening>, happening: Happening) {
+/// Tells the owner of all state.
+pub(crate) fn send(tell: &UnboundedSender<Happening>, happening: Happening) {
     if tell.send(happening).is_err() {
         tracing::debug!("the process ends; nobody hears how a write went");
     }
@@ -236,7 +238,7 @@ fn parameters() -> PatchParams {
 }
 
 /// Merge patch of the status subresource; it carries the annotation too, so that both change in one write.
-fn service_body(write: &StatusWrite) -> Value {
+fn service_body(write: &metallb_alloc::StatusWrite) -> Value {
     let mut notes = serde_json::Map::new();
     notes.insert(annotations::ALLOCATED_FROM_POOL.to_owned(), json!(write.pool));
     if write.remove_deprecated_record {
@@ -249,18 +251,19 @@ fn service_body(write: &StatusWrite) -> Value {
     })
 }
 
-async fn write_service(client: Client, fence: &Fence, write: &StatusWrite) -> ServiceAnswer {
+async fn write_service(client: Client, fence: &Fence, write: &metallb_alloc::StatusWrite) -> ServiceAnswer {
     let id = &write.service;
     let api: Api<thin::Service> = Api::namespaced(client, id.namespace());
     let attempt = async {
         if !fence.is_open() {
             return ServiceAnswer::Failed("another replica leads".to_owned());
         }
+        failpoint::reached(failpoint::BEFORE_STATUS_WRITE);
         match api
             .patch_status(id.name(), &parameters(), &Patch::Merge(service_body(write)))
             .await
         {
-            Ok(service) => ServiceAnswer::Is(Box::new(service)),
+            Ok(service) => ServiceAnswer::Written(Box::new(service)),
             // Somebody changed it meanwhile: decide again from what it is now.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
                 match api.get_opt(id.name()).await {
@@ -278,20 +281,49 @@ async fn write_service(client: Client, fence: &Fence, write: &StatusWrite) -> Se
         .unwrap_or_else(timed_out)
 }
 
-async fn write_object<K>(client: Client, fence: &Fence, key: &ObjectKey, body: &Value) -> StatusAnswer
-where
-    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + 'static,
-{
-    let api: Api<Raw<K>> = Api::namespaced(client, &key.namespace);
+/// A write to a configuration object.
+pub(crate) struct StatusWrite {
+    pub(crate) key: ObjectKey,
+    pub(crate) uid: String,
+    /// Merge patch of the status, for the `ConfigMap` of its metadata; bound to a version.
+    pub(crate) body: Value,
+    /// What the `ConfigMap` records then.
+    pub(crate) recorded: Option<Value>,
+}
+
+async fn write_object(client: Client, fence: &Fence, write: &StatusWrite) -> StatusAnswer {
+    let StatusWrite {
+        key, uid, recorded, ..
+    } = write;
     let attempt = async {
         if !fence.is_open() {
             return StatusAnswer::Failed("another replica leads".to_owned());
         }
-        match api
-            .patch_status(&key.name, &parameters(), &Patch::Merge(body))
-            .await
-        {
-            Ok(raw) => StatusAnswer::Is(Box::new(Snapshot::new(key.kind, raw))),
+        let body = Patch::Merge(&write.body);
+        let answer = if key.kind == Kind::ConfigMap {
+            let api: Api<ConfigMap> = Api::namespaced(client, &key.namespace);
+            let object = api.patch_metadata(&key.name, &parameters(), &body).await;
+            object.map(|object| (object.metadata, Value::Null, recorded.clone()))
+        } else {
+            let resource = resource(key.kind);
+            let api: Api<DynamicObject> = Api::namespaced_with(client, &key.namespace, &resource);
+            let object = api.patch_status(&key.name, &parameters(), &body).await;
+            object.map(|mut object| {
+                let status = object.data.get_mut("status").map(Value::take).unwrap_or_default();
+                let last_valid = status
+                    .get("lastValidSpec")
+                    .filter(|spec| spec.is_object())
+                    .cloned();
+                (object.metadata, status, last_valid)
+            })
+        };
+        match answer {
+            Ok((metadata, status, last_valid)) => StatusAnswer::Written {
+                uid: uid.clone(),
+                version: metadata.resource_version.unwrap_or_default(),
+                status,
+                last_valid,
+            },
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => StatusAnswer::Superseded,
             Err(error) => StatusAnswer::Failed(error.to_string()),
         }
@@ -308,7 +340,7 @@ mod tests {
 
     #[test]
     fn the_body_carries_status_and_annotation_in_one_patch() {
-        let write = StatusWrite {
+        let write = metallb_alloc::StatusWrite {
             service: ServiceId::new("d", "w"),
             resource_version: "42".into(),
             ips: vec![
@@ -325,7 +357,7 @@ mod tests {
             "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}, {"ip": "2001:db8::1"}]}},
         });
         assert_eq!(service_body(&write), expected);
-        let clear = StatusWrite {
+        let clear = metallb_alloc::StatusWrite {
             ips: vec![],
             pool: None,
             remove_deprecated_record: false,

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Parser;
 use metallb_api::names::{objects, paths, ports};
-use metallb_telemetry::Level;
+use metallb_telemetry::{Level, TlsOptions};
 
 /// Makes the addresses of `LoadBalancer` services reachable from this node.
 #[derive(Parser, Debug)]
@@ -24,13 +24,16 @@ pub(crate) struct Args {
     /// UID of this pod, the owner of the status objects that it writes; found by its name when not given.
     #[arg(long, env = "METALLB_POD_UID", default_value = "")]
     pub(crate) pod_uid: String,
-    /// Address of this node that the other speakers reach.
+    /// Address of this node that the other speakers reach; without it there is no membership, and every node of the API
+    /// counts as alive.
     #[arg(long, env = "METALLB_ML_BIND_ADDR", default_value = "")]
     pub(crate) ml_bindaddr: String,
     /// UDP port of membership, the same on all nodes.
-    #[arg(long, env = "METALLB_ML_BIND_PORT", default_value_t = ports::MEMBERLIST)]
+    #[arg(
+        long, env = "METALLB_ML_BIND_PORT", default_value_t = ports::MEMBERLIST, value_parser = membership_port
+    )]
     pub(crate) ml_bindport: u16,
-    /// Labels of the speakers' pods.
+    /// Labels of the speakers' pods; empty: no membership.
     #[arg(
         long,
         env = "METALLB_ML_LABELS",
@@ -40,10 +43,10 @@ pub(crate) struct Args {
     /// Directory that holds the shared secret of membership in the file `secretkey`.
     #[arg(long, env = "METALLB_ML_SECRET_KEY_PATH", default_value = paths::MEMBERLIST_DIR)]
     pub(crate) ml_secret_key_path: PathBuf,
-    /// Port of the metrics; 0 for none.
+    /// Port of /metrics, over TLS for tokens that the API server grants it to; 0 for none.
     #[arg(long, default_value_t = ports::METRICS)]
     pub(crate) port: u16,
-    /// Port of `/healthz`, `/readyz` and `/state`, on 127.0.0.1.
+    /// Port of /healthz, /readyz and /state, on 127.0.0.1; 0 for none.
     #[arg(long, default_value_t = ports::HEALTH)]
     pub(crate) health_probe_port: u16,
     /// all, debug, info, warn, error or none.
@@ -58,87 +61,117 @@ pub(crate) struct Args {
         require_equals = true, action = clap::ArgAction::Set
     )]
     pub(crate) ignore_exclude_lb: bool,
+    /// Serve /metrics without TLS and to everybody.
+    #[arg(long)]
+    pub(crate) metrics_plain: bool,
 
+    #[command(flatten)]
+    pub(crate) tls: TlsFlags,
     #[command(flatten)]
     ignored: Ignored,
 }
 
-/// Flags of `MetalLB` that do not mean anything here; accepted so that existing manifests work.
+/// TLS of /metrics: the flags of `MetalLB`'s speaker.
+#[expect(clippy::doc_markdown, reason = "the comments are what --help prints")]
 #[derive(clap::Args, Debug)]
+#[command(next_help_heading = "TLS of /metrics")]
+pub(crate) struct TlsFlags {
+    /// VersionTLS12 or VersionTLS13; default: VersionTLS13.
+    #[arg(long, default_value = "")]
+    tls_min_version: String,
+    /// Names of TLS 1.2 cipher suites, comma separated; only with VersionTLS12.
+    #[arg(long, default_value = "")]
+    tls_cipher_suites: String,
+    /// Numbers of groups, best first, comma separated: 23 (P-256), 24 (P-384), 29 (X25519).
+    #[arg(long, default_value = "")]
+    tls_curve_preferences: String,
+    /// Directory of tls.crt and tls.key, read again when they change; default: a self-signed certificate.
+    #[arg(long, default_value = "")]
+    metrics_cert_dir: String,
+}
+
+impl TlsFlags {
+    /// For the server.
+    pub(crate) fn options(&self) -> TlsOptions {
+        TlsOptions {
+            min_version: self.tls_min_version.clone(),
+            cipher_suites: self.tls_cipher_suites.clone(),
+            curve_preferences: self.tls_curve_preferences.clone(),
+            cert_dir: self.metrics_cert_dir.clone(),
+        }
+    }
+}
+
+/// Flags of `MetalLB`'s speaker that have nothing to set here. They are accepted, so that manifests written for it work, and
+/// named in the log once.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Accepted for compatibility, without effect")]
 struct Ignored {
-    #[arg(long, hide = true)]
-    host: Option<String>,
-    #[arg(
-        long, hide = true, default_missing_value = "true", num_args = 0..=1, require_equals = true
-    )]
-    ml_wan_config: Option<String>,
-    #[arg(long, hide = true)]
-    pprof_bind_address: Option<String>,
-    #[arg(long, hide = true, env = "FRRK8S_NAMESPACE")]
-    frrk8s_namespace: Option<String>,
-    #[arg(
-        long, hide = true, default_missing_value = "true", num_args = 0..=1, require_equals = true
-    )]
-    frrk8s_secret_passthrough: Option<String>,
-    #[arg(long, hide = true, env = "METALLB_BGP_DEBOUNCE_TIMEOUT")]
-    bgp_debounce_timeout: Option<String>,
-    #[arg(long, hide = true)]
-    tls_min_version: Option<String>,
-    #[arg(long, hide = true)]
-    tls_cipher_suites: Option<String>,
-    #[arg(long, hide = true)]
-    tls_curve_preferences: Option<String>,
-    #[arg(long, hide = true)]
-    metrics_cert_dir: Option<String>,
+    /// Servers listen where --port and --health-probe-port say
+    #[arg(long, env = "METALLB_HOST", default_value = "")]
+    host: String,
+    /// Membership has one set of times, which suits both
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "")]
+    ml_wan_config: String,
+    /// There is no profiler
+    #[arg(long, default_value = "")]
+    pprof_bind_address: String,
+    /// There is no frr-k8s
+    #[arg(long, env = "FRRK8S_NAMESPACE", default_value = "")]
+    frrk8s_namespace: String,
+    /// There is no frr-k8s
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "")]
+    frrk8s_secret_passthrough: String,
+    /// There is no FRR whose reload takes time
+    #[arg(long, env = "METALLB_BGP_DEBOUNCE_TIMEOUT", default_value = "")]
+    bgp_debounce_timeout: String,
+}
+
+/// Go's flag package takes `-flag` for `--flag`; manifests use both.
+pub(crate) fn with_two_dashes(args: impl Iterator<Item = String>) -> Vec<String> {
+    let long = |arg: &str| arg.starts_with('-') && !arg.starts_with("--") && arg.len() > 2;
+    args.map(|arg| if long(&arg) { format!("-{arg}") } else { arg })
+        .collect()
+}
+
+/// An empty variable is as good as none.
+fn membership_port(text: &str) -> Result<u16, std::num::ParseIntError> {
+    if text.is_empty() {
+        Ok(ports::MEMBERLIST)
+    } else {
+        text.parse()
+    }
 }
 
 impl Args {
-    /// Says once which given flags have no effect.
-    pub(crate) fn log_ignored(&self) {
-        let Ignored {
-            host,
-            ml_wan_config,
-            pprof_bind_address,
-            frrk8s_namespace,
-            frrk8s_secret_passthrough,
-            bgp_debounce_timeout,
-            tls_min_version,
-            tls_cipher_suites,
-            tls_curve_preferences,
-            metrics_cert_dir,
-        } = &self.ignored;
-        let given = [
-            ("host", host),
-            ("ml-wan-config", ml_wan_config),
-            ("pprof-bind-address", pprof_bind_address),
-            ("frrk8s-namespace", frrk8s_namespace),
-            ("frrk8s-secret-passthrough", frrk8s_secret_passthrough),
-            ("bgp-debounce-timeout", bgp_debounce_timeout),
-            ("tls-min-version", tls_min_version),
-            ("tls-cipher-suites", tls_cipher_suites),
-            ("tls-curve-preferences", tls_curve_preferences),
-            ("metrics-cert-dir", metrics_cert_dir),
+    /// Names of the flags that were given although nothing reads them.
+    pub(crate) fn ignored(&self) -> Vec<&'static str> {
+        let ignored = &self.ignored;
+        let all = [
+            ("host", &ignored.host),
+            ("ml-wan-config", &ignored.ml_wan_config),
+            ("pprof-bind-address", &ignored.pprof_bind_address),
+            ("frrk8s-namespace", &ignored.frrk8s_namespace),
+            ("frrk8s-secret-passthrough", &ignored.frrk8s_secret_passthrough),
+            ("bgp-debounce-timeout", &ignored.bgp_debounce_timeout),
         ];
-        for (flag, value) in given {
-            if let Some(value) = value {
-                tracing::info!(flag, value, "this flag has no effect");
-            }
-        }
+        all.into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(flag, _)| flag)
+            .collect()
     }
 
-    /// Where membership listens, which is also what peers are told.
-    pub(crate) fn membership_address(&self) -> anyhow::Result<SocketAddr> {
-        if self.ml_bindaddr.is_empty() {
-            bail!(
-                "METALLB_ML_BIND_ADDR (or --ml-bindaddr) is not set: give this node's address, in a DaemonSet by \
-                 fieldRef status.podIP"
-            );
+    /// Where membership listens, which is also what peers are told; `None`: there is none, as in `MetalLB` when the address or
+    /// the labels are not set.
+    pub(crate) fn membership_address(&self) -> anyhow::Result<Option<SocketAddr>> {
+        if self.ml_bindaddr.is_empty() || self.ml_labels.is_empty() {
+            return Ok(None);
         }
         let ip: IpAddr = self
             .ml_bindaddr
             .parse()
             .with_context(|| format!("METALLB_ML_BIND_ADDR: {:?} is no IP address", self.ml_bindaddr))?;
-        Ok(SocketAddr::new(ip, self.ml_bindport))
+        Ok(Some(SocketAddr::new(ip, self.ml_bindport)))
     }
 
     /// The namespace of this installation.
@@ -161,7 +194,8 @@ mod tests {
     use super::*;
 
     fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
-        Args::try_parse_from(["metallb-speaker", "--node-name=n1"].iter().chain(flags))
+        let words = ["metallb-speaker", "--node-name=n1"].iter().chain(flags);
+        Args::try_parse_from(with_two_dashes(words.map(ToString::to_string)))
     }
 
     #[test]
@@ -178,29 +212,47 @@ mod tests {
             "--ml-wan-config",
             "--host=192.0.2.1",
             "--metrics-cert-dir=/certs",
+            "--tls-min-version=VersionTLS12",
+            "--tls-cipher-suites=",
+            "--tls-curve-preferences=29",
             "--frrk8s-secret-passthrough=true",
+            "--frrk8s-namespace=frr-k8s-system",
+            "--bgp-debounce-timeout=3000",
+            "--pprof-bind-address=127.0.0.1:6060",
         ]);
         let args = args.expect("accepted");
         assert_eq!((args.port, args.ignore_exclude_lb), (7472, true));
-        assert_eq!(
-            args.membership_address().expect("address"),
-            "192.0.2.1:7946".parse().expect("address")
-        );
+        let address = args.membership_address().expect("an address");
+        assert_eq!(address, "192.0.2.1:7946".parse().ok());
+        assert_eq!(args.tls.options().cert_dir, "/certs");
+        let ignored = [
+            "host",
+            "ml-wan-config",
+            "pprof-bind-address",
+            "frrk8s-namespace",
+            "frrk8s-secret-passthrough",
+            "bgp-debounce-timeout",
+        ];
+        assert_eq!(args.ignored(), ignored);
+    }
+
+    #[test]
+    fn one_dash_is_as_good_as_two_and_nothing_is_needed() {
+        let args = parse(&["-port", "0", "-ml-bindport="]).expect("accepted");
+        assert_eq!((args.port, args.ml_bindport), (0, 7946));
+        assert!(args.ignored().is_empty());
+        assert_eq!(args.membership_address().expect("off"), None);
+        let unlabelled = parse(&["--ml-bindaddr=192.0.2.1", "--ml-labels="]).expect("accepted");
+        assert_eq!(unlabelled.membership_address().expect("off"), None);
     }
 
     #[test]
     fn wrong_values_are_named() {
-        let unset = parse(&[]).expect("accepted").membership_address();
-        assert!(
-            unset
-                .expect_err("unset")
-                .to_string()
-                .contains("METALLB_ML_BIND_ADDR")
-        );
         let name = parse(&["--ml-bindaddr=node1"])
             .expect("accepted")
             .membership_address();
         assert!(format!("{:#}", name.expect_err("name")).contains("\"node1\" is no IP address"));
         assert!(parse(&["--log-level=loud"]).is_err());
+        assert!(parse(&["--ml-bindport=70000"]).is_err());
     }
 }

@@ -14,7 +14,7 @@ mod ctl;
 mod files;
 mod wire;
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,7 +29,7 @@ use crate::wire::Wire;
 const BIND_PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::parse_from(args::with_two_dashes(std::env::args()));
     metallb_telemetry::log::init(args.log_level);
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -44,11 +44,16 @@ fn run(args: &Args) -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow!("a TLS provider was installed before"))?;
-    args.log_ignored();
-    let address = args.membership_address()?;
-    let socket = bind(address)?;
+    let ignored = args.ignored();
+    if !ignored.is_empty() {
+        tracing::info!(flags = ignored.join(", "), "these flags have no effect");
+    }
+    // Without membership nothing is sent or received; the engine has a socket that nobody reaches.
+    let membership = args.membership_address()?;
+    let nobody = || SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let socket = bind(membership.unwrap_or_else(nobody))?;
     let wire = Wire::start(wire::Config {
-        machine: machine_config(args, address)?,
+        machine: machine_config(args, membership)?,
         socket,
         exclusions: files::read_exclusions().unwrap_or_default(),
     })?;
@@ -79,7 +84,10 @@ fn bind(address: SocketAddr) -> anyhow::Result<UdpSocket> {
     }
 }
 
-fn machine_config(args: &Args, address: SocketAddr) -> anyhow::Result<metallb_speaker_core::EngineConfig> {
+fn machine_config(
+    args: &Args,
+    membership: Option<SocketAddr>,
+) -> anyhow::Result<metallb_speaker_core::EngineConfig> {
     let random = SystemRandom::new();
     let (mut session, mut seed) = ([0; 16], [0; 8]);
     random
@@ -89,11 +97,15 @@ fn machine_config(args: &Args, address: SocketAddr) -> anyhow::Result<metallb_sp
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(metallb_speaker_core::EngineConfig {
         node: args.node_name.as_str().into(),
-        address,
+        address: membership.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         generation: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
         seed: u64::from_ne_bytes(seed),
         session,
-        secret: files::read_secret(&args.ml_secret_key_path),
+        secret: match membership {
+            Some(_) => files::read_secret(&args.ml_secret_key_path),
+            // Nothing is sent; a key of our own, or its absence would be reported.
+            None => metallb_member::Secret::new(&session),
+        },
         timing: metallb_member::Timing::default(),
     })
 }

@@ -279,7 +279,7 @@ fn words(name: &str) -> String {
 }
 
 /// One example of every kind, complete enough to be created as it is.
-fn examples() -> Vec<Value> {
+pub(crate) fn examples() -> Vec<Value> {
     let example = |version: &str, kind: &str, name: &str, spec: Value| {
         json!({
             "apiVersion": format!("metallb.io/{version}"),
@@ -336,6 +336,18 @@ fn examples() -> Vec<Value> {
             "Community",
             "names",
             json!({"communities": [{"name": "no-advertise", "value": "65535:65282"}]}),
+        ),
+        example(
+            "v1alpha1",
+            "AddressPool",
+            "old-v1alpha1",
+            json!({"protocol": "layer2", "addresses": ["192.168.124.160-192.168.124.169"]}),
+        ),
+        example(
+            "v1beta1",
+            "AddressPool",
+            "old",
+            json!({"protocol": "layer2", "addresses": ["192.168.124.170-192.168.124.179"]}),
         ),
         example("v1beta1", "ServiceL2Status", "l2-example", json!({})),
         example("v1beta1", "ServiceBGPStatus", "bgp-example", json!({})),

@@ -1,7 +1,9 @@
 //! Writes what is generated from the Rust types and checked in, and fails when what is checked in differs.
 
 mod bundle;
+mod cases;
 mod generate;
+mod samples;
 
 use anyhow::{Context as _, bail};
 use generate::{Files, Images};
@@ -18,7 +20,8 @@ usage: cargo run -p xtask -- COMMAND [--output DIR]
   manifests    config/manifests: the operator, and an installation without it
   bundle       bundle: the OLM bundle
   all          all of these
-  check        compare all with what is checked in; differences are errors
+  check        compare all with what is checked in; differences are errors, and so are samples that an API server would refuse
+  cases NS     the cases of crates/api/tests/admission as JSON, their objects in namespace NS, for a real API server
 
 IMAGE_REPO and VERSION name the images (defaults: quay.io/metallb-rs, v0.1.0).
 --output writes below another directory than the repository, for images that are not checked in.
@@ -50,6 +53,7 @@ fn run(args: &[String]) -> anyhow::Result<()> {
             write(&repository(), &bundle::bundle(&images)?)
         }
         ["check"] => check(&repository()),
+        ["cases", namespace] => cases::print(&repository(), namespace),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())
@@ -114,13 +118,17 @@ fn check(root: &Path) -> anyhow::Result<()> {
             }
         }
     }
-    if problems.is_empty() {
-        return Ok(());
+    if !problems.is_empty() {
+        bail!(
+            "{}\nrun `make manifests` and commit the result",
+            problems.join("\n")
+        );
     }
-    bail!(
-        "{}\nrun `make manifests` and commit the result",
-        problems.join("\n")
-    )
+    let problems = samples::problems(&root.join("config/samples"))?;
+    if !problems.is_empty() {
+        bail!("{}", problems.join("\n"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -130,44 +138,6 @@ mod tests {
     #[test]
     fn what_is_checked_in_is_what_the_types_say() {
         check(&repository()).unwrap();
-    }
-
-    /// Samples are what people start from: each says what it does, and fits the kind that it names.
-    #[test]
-    fn samples_are_explained_and_valid() {
-        use metallb_api::{IPAddressPool, L2Advertisement, MetalLB, yaml};
-        let directory = repository().join("config/samples");
-        let mut kinds = std::collections::BTreeSet::new();
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            let text = fs::read_to_string(&path).unwrap();
-            let name = path.display();
-            assert!(text.starts_with("# "), "{name} does not say what it does");
-            for object in yaml::from_str_all::<serde_json::Value>(&text).unwrap() {
-                let kind = object["kind"].as_str().unwrap_or_default().to_owned();
-                let strict = |typed: serde_json::Value| {
-                    // Fields that the type does not know would be missing here.
-                    for (field, value) in object["spec"].as_object().unwrap() {
-                        assert_eq!(typed["spec"].get(field), Some(value), "{name}: spec.{field}");
-                    }
-                };
-                match kind.as_str() {
-                    "MetalLB" => strict(round_trip::<MetalLB>(&object)),
-                    "IPAddressPool" => strict(round_trip::<IPAddressPool>(&object)),
-                    "L2Advertisement" => strict(round_trip::<L2Advertisement>(&object)),
-                    "Service" => assert_eq!(object["spec"]["type"], "LoadBalancer", "{name}"),
-                    _ => panic!("{name}: unexpected kind {kind:?}"),
-                }
-                kinds.insert(kind);
-            }
-        }
-        assert_eq!(kinds.len(), 4, "a kind has no sample: {kinds:?}");
-    }
-
-    fn round_trip<K: serde::de::DeserializeOwned + serde::Serialize>(
-        object: &serde_json::Value,
-    ) -> serde_json::Value {
-        serde_json::to_value(serde_json::from_value::<K>(object.clone()).unwrap()).unwrap()
     }
 
     #[test]

@@ -5,15 +5,17 @@
 //! may be shared.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use metallb_model::{Family, Pool};
 
 use crate::Allocator;
 use crate::decision::Refusal;
 use crate::request::{FamilyPolicy, Request};
+use crate::space::Space;
 
 /// Addresses and their pool.
-pub(crate) type Choice = (Vec<IpAddr>, String);
+pub(crate) type Choice = (Vec<IpAddr>, Arc<str>);
 
 impl Allocator {
     /// New addresses for a service that holds none. `wanted` are the addresses it asks for.
@@ -23,108 +25,125 @@ impl Allocator {
                 .choose_wanted(request, wanted)
                 .map_err(|refusal| vec![refusal]);
         }
-        let mut refusals = Vec::new();
         if let Some(name) = &request.wanted_pool {
-            let Some(pool) = self.config.pool(name) else {
+            let (Some(pool), Some(space)) = (self.config.pool(name), self.space(name)) else {
                 return Err(vec![Refusal::UnknownPool(name.clone())]);
             };
             if !self.admits(pool, request) {
                 return Err(vec![Refusal::NotAdmitted(name.clone())]);
             }
-            return self.best_of(request, &[pool], &mut refusals).ok_or(refusals);
+            return self
+                .best_of(request, [space].into_iter())
+                .ok_or_else(|| self.shortages(request, pool));
         }
-        let (mut reserved, mut open) = (Vec::new(), Vec::new());
-        for pool in self.config.pools() {
-            if !pool.auto_assign {
-                refusals.push(Refusal::NotAutomatic(pool.name.clone()));
-            } else if !self.admits(pool, request) {
-                refusals.push(Refusal::NotAdmitted(pool.name.clone()));
-            } else if let Some(allocation) = &pool.allocation {
-                reserved.push((allocation.rank(), pool));
-            } else {
-                open.push(pool);
-            }
-        }
-        // Stable, so that pools of the same priority stay in the order of their names.
-        reserved.sort_by_key(|(rank, _)| *rank);
-        let reserved: Vec<&Pool> = reserved.into_iter().map(|(_, pool)| pool).collect();
-        let choice = self
-            .best_of(request, &reserved, &mut refusals)
-            .or_else(|| self.best_of(request, &open, &mut refusals));
-        choice.ok_or_else(|| {
-            if refusals.is_empty() {
-                vec![Refusal::NoPools]
-            } else {
-                refusals
-            }
-        })
+        let pinned = self.pinned.iter().filter_map(|name| {
+            let admits = self.admits(self.config.pool(name)?, request);
+            admits.then(|| self.space(name)).flatten()
+        });
+        let open = self.open.iter().filter_map(|name| self.space(name));
+        self.best_of(request, pinned)
+            .or_else(|| self.best_of(request, open))
+            .ok_or_else(|| self.refusals(request))
     }
 
     fn choose_wanted(&self, request: &Request, wanted: &[IpAddr]) -> Result<Choice, Refusal> {
         let families = request.families();
-        if !same_families(wanted, &families) {
+        if !same_families(wanted, families) {
             return Err(Refusal::OtherFamily {
                 ips: wanted.to_vec(),
-                families,
+                families: families.to_vec(),
             });
         }
         let pool = self.check(request, wanted)?;
         match &request.wanted_pool {
-            Some(asked) if *asked != pool => Err(Refusal::OtherPool {
+            Some(asked) if *asked != pool.name => Err(Refusal::OtherPool {
                 ips: wanted.to_vec(),
-                pool,
+                pool: pool.name.clone(),
                 wanted: asked.clone(),
             }),
-            _ => Ok((wanted.to_vec(), pool)),
+            _ => Ok((wanted.to_vec(), self.name_of(pool))),
         }
     }
 
     /// The first pool that has all the families. With `PreferDualStack`, failing that, the first that has the preferred
     /// family, else the first that has the other one.
-    fn best_of(&self, request: &Request, pools: &[&Pool], refusals: &mut Vec<Refusal>) -> Option<Choice> {
+    fn best_of<'a>(&self, request: &Request, spaces: impl Iterator<Item = &'a Space>) -> Option<Choice> {
         let families = request.families();
-        let preferred = if request.prefers_v6 {
-            Family::V6
-        } else {
-            Family::V4
-        };
         let (mut first_choice, mut second_choice) = (None, None);
-        for pool in pools {
-            let mut ips = Vec::new();
-            for family in &families {
-                match self.first_in(request, pool, *family) {
-                    Ok(ip) => ips.push(ip),
-                    Err(refusal) => refusals.push(refusal),
-                }
-            }
+        for space in spaces {
+            let ips: Vec<IpAddr> = families
+                .iter()
+                .filter_map(|family| self.first_in(request, space, *family))
+                .collect();
             if ips.len() == families.len() {
-                return Some((ips, pool.name.clone()));
+                return Some((ips, space.name.clone()));
             }
             if request.policy == FamilyPolicy::PreferDualStack
                 && let [ip] = ips[..]
             {
-                let choice = if Family::of(ip) == preferred {
+                let choice = if Family::of(ip) == request.preferred_family() {
                     &mut first_choice
                 } else {
                     &mut second_choice
                 };
-                choice.get_or_insert_with(|| (vec![ip], pool.name.clone()));
+                choice.get_or_insert_with(|| (vec![ip], space.name.clone()));
             }
         }
         first_choice.or(second_choice)
     }
 
     /// The address of the family that the pool would give.
-    pub(crate) fn first_in(&self, request: &Request, pool: &Pool, family: Family) -> Result<IpAddr, Refusal> {
-        let name = || pool.name.clone();
-        let space = self
-            .spaces
-            .get(&pool.name)
-            .filter(|space| space.has_family(family));
-        let space = space.ok_or_else(|| Refusal::LacksFamily { pool: name(), family })?;
-        let shared = |range: &_| self.first_shared(request, range);
-        let chosen = space.first(family, shared, |ip| self.reserved.contains(&ip));
-        chosen.ok_or_else(|| Refusal::Full { pool: name(), family })
+    fn first_in(&self, request: &Request, space: &Space, family: Family) -> Option<IpAddr> {
+        space.first(family, |range| self.first_shared(request, range))
+    }
+
+    /// The address of the family that the pool would give, in addition to one that the service holds.
+    pub(crate) fn another_in(&self, request: &Request, pool: &str, family: Family) -> Option<IpAddr> {
+        self.first_in(request, self.space(pool)?, family)
+    }
+
+    /// Why none of the pools gave anything.
+    fn refusals(&self, request: &Request) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        for pool in self.config.pools() {
+            if !pool.auto_assign {
+                refusals.push(Refusal::NotAutomatic(pool.name.clone()));
+            } else if self.admits(pool, request) {
+                refusals.extend(self.shortages(request, pool));
+            } else {
+                refusals.push(Refusal::NotAdmitted(pool.name.clone()));
+            }
+        }
+        if refusals.is_empty() {
+            refusals.push(Refusal::NoPools);
+        }
+        refusals
+    }
+
+    /// What the pool lacks, of the families that the service has.
+    fn shortages(&self, request: &Request, pool: &Pool) -> Vec<Refusal> {
+        let Some(space) = self.space(&pool.name) else {
+            return vec![Refusal::UnknownPool(pool.name.clone())];
+        };
+        let lacking = request
+            .families()
+            .iter()
+            .filter(|family| self.first_in(request, space, **family).is_none());
+        lacking
+            .map(|family| {
+                let (pool, family) = (pool.name.clone(), *family);
+                if space.has_family(family) {
+                    let withheld = self.withheld(&pool, family);
+                    Refusal::Full {
+                        pool,
+                        family,
+                        withheld,
+                    }
+                } else {
+                    Refusal::LacksFamily { pool, family }
+                }
+            })
+            .collect()
     }
 }
 

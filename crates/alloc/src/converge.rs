@@ -1,6 +1,7 @@
 //! From what a service has to what it should have.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use metallb_model::Family;
 
@@ -8,18 +9,16 @@ use crate::Allocator;
 use crate::decision::{ClearReason, Cleared, Decision, Note, Pending, Verdict};
 use crate::request::{FamilyPolicy, Request};
 
-/// What remains of the present addresses.
-enum Kept {
-    /// These stay.
-    Some {
-        ips: Vec<IpAddr>,
-        pool: String,
-        added: Vec<IpAddr>,
-        note: Option<Note>,
-        dropped: Option<Cleared>,
-    },
-    /// Nothing stays, for this reason; without one there was nothing.
-    None(Option<Cleared>),
+/// Addresses that may stay, their pool, and those that must go.
+type Allowed = (Vec<IpAddr>, Arc<str>, Option<Cleared>);
+
+/// What stays of the present addresses.
+struct Kept {
+    ips: Vec<IpAddr>,
+    pool: Arc<str>,
+    added: Vec<IpAddr>,
+    note: Option<Note>,
+    dropped: Option<Cleared>,
 }
 
 impl Allocator {
@@ -30,12 +29,8 @@ impl Allocator {
         self.release(&request.id);
         let decision = self.decide(request, current);
         if let Verdict::Hold { ips, pool, .. } = &decision.verdict {
-            self.register(
-                request.id.clone(),
-                ips.clone(),
-                pool.clone(),
-                request.sharing.clone(),
-            );
+            let ips = ips.as_slice().into();
+            self.register(request.id.clone(), ips, pool, request.terms());
         }
         decision
     }
@@ -60,22 +55,22 @@ impl Allocator {
             };
         }
         let cleared = match self.keep(request, current) {
-            Kept::Some {
-                ips,
-                pool,
-                added,
-                note,
-                dropped,
-            } => {
-                let verdict = Verdict::Hold { ips, pool, added };
+            Ok(kept) => {
                 return Decision {
                     service,
-                    verdict,
-                    cleared: dropped,
-                    note,
+                    verdict: Verdict::Hold {
+                        ips: kept.ips,
+                        pool: kept.pool,
+                        added: kept.added,
+                    },
+                    cleared: kept.dropped,
+                    note: kept.note,
                 };
             }
-            Kept::None(cleared) => cleared,
+            Err(why) => why.map(|why| Cleared {
+                ips: current.to_vec(),
+                why,
+            }),
         };
         let verdict = match &request.wanted_ips {
             Err(error) => Verdict::Pending(Pending::Unreadable(error.clone())),
@@ -96,88 +91,114 @@ impl Allocator {
         }
     }
 
-    fn keep(&self, request: &Request, current: &[IpAddr]) -> Kept {
+    /// What stays, or why nothing does; without a reason there was nothing.
+    fn keep(&self, request: &Request, current: &[IpAddr]) -> Result<Kept, Option<ClearReason>> {
         if current.is_empty() {
-            return Kept::None(None);
+            return Err(None);
         }
-        let clear = |why| {
-            Kept::None(Some(Cleared {
-                ips: current.to_vec(),
-                why,
-            }))
-        };
-        let families = request.families();
-        // One address per family of the service; a service that is no longer dual stack keeps the one that fits.
-        let mut ips: Vec<IpAddr> = Vec::new();
-        for ip in current {
-            let family = Family::of(*ip);
-            if families.contains(&family) && !ips.iter().any(|ip| Family::of(*ip) == family) {
-                ips.push(*ip);
-            }
-        }
-        if ips.is_empty() {
-            return clear(ClearReason::FamilyChanged);
-        }
-        let pool = match self.check(request, &ips) {
-            Ok(pool) => pool,
-            Err(refusal) => return clear(ClearReason::Refused(refusal)),
-        };
+        let (ips, pool, dropped) = self.still_allowed(request, current)?;
         if let Some(wanted) = &request.wanted_pool
-            && *wanted != pool
+            && **wanted != *pool
         {
-            return clear(ClearReason::OtherPoolWanted(wanted.clone()));
+            return Err(Some(ClearReason::OtherPoolWanted(wanted.clone())));
         }
-        let wanted = match &request.wanted_ips {
-            Ok(wanted) => wanted,
-            Err(error) => {
-                let note = Some(Note::Unreadable(error.clone()));
-                return Kept::Some {
-                    ips,
-                    pool,
-                    added: Vec::new(),
-                    note,
-                    dropped: None,
-                };
-            }
-        };
-        if !wanted.is_empty() && !same_set(wanted, &ips) {
-            return clear(ClearReason::OtherIpsWanted(wanted.clone()));
-        }
-        let dropped: Vec<IpAddr> = current.iter().filter(|ip| !ips.contains(ip)).copied().collect();
-        let dropped = (!dropped.is_empty()).then_some(Cleared {
-            ips: dropped,
-            why: ClearReason::FamilyChanged,
-        });
-        let missing = families
-            .iter()
-            .find(|family| !ips.iter().any(|ip| Family::of(*ip) == **family));
-        let (mut added, mut note) = (Vec::new(), None);
-        if let Some(family) = missing.copied() {
-            let more = self
-                .config
-                .pool(&pool)
-                .and_then(|pool| self.first_in(request, pool, family).ok());
-            match more {
-                Some(ip) => {
-                    ips.push(ip);
-                    added.push(ip);
-                }
-                None if request.policy == FamilyPolicy::PreferDualStack => {
-                    note = Some(Note::SecondFamilyMissing {
-                        family,
-                        pool: pool.clone(),
-                    });
-                }
-                None => return clear(ClearReason::SecondFamilyMissing),
-            }
-        }
-        Kept::Some {
+        let mut kept = Kept {
             ips,
             pool,
-            added,
-            note,
-            dropped,
+            added: Vec::new(),
+            note: None,
+            dropped: None,
+        };
+        let wanted = match &request.wanted_ips {
+            Ok(wanted) => wanted.as_slice(),
+            Err(error) => {
+                kept.note = Some(Note::Unreadable(error.clone()));
+                kept.dropped = dropped;
+                return Ok(kept);
+            }
+        };
+        if !wanted.is_empty() && !same_set(wanted, &kept.ips) {
+            return Err(Some(ClearReason::OtherIpsWanted(wanted.to_vec())));
         }
+        let lacks = |family: &&Family| !kept.ips.iter().any(|ip| Family::of(*ip) == **family);
+        if let Some(family) = request.families().iter().find(lacks).copied() {
+            let more = if wanted.is_empty() {
+                self.another_in(request, &kept.pool, family)
+            } else {
+                None
+            };
+            match more {
+                Some(ip) => {
+                    kept.ips.push(ip);
+                    kept.added.push(ip);
+                }
+                None if request.policy != FamilyPolicy::PreferDualStack => {
+                    return Err(Some(ClearReason::SecondFamilyMissing));
+                }
+                None if !wanted.is_empty() => kept.note = Some(Note::OneAddressWanted),
+                None => {
+                    let pool = kept.pool.clone();
+                    kept.note = Some(Note::SecondFamilyMissing { family, pool });
+                }
+            }
+        }
+        kept.dropped = dropped;
+        Ok(kept)
+    }
+
+    /// The addresses that the service may have of these, and their pool.
+    pub(crate) fn allowed_of(
+        &self,
+        request: &Request,
+        ips: &[IpAddr],
+    ) -> Result<(Vec<IpAddr>, Arc<str>), Option<ClearReason>> {
+        let (ips, pool, _) = self.still_allowed(request, ips)?;
+        Ok((ips, pool))
+    }
+
+    /// The present addresses that the service may keep, their pool, and those that it must give back. Of two the one
+    /// that is allowed stays: a change of one family's range is no reason to renumber the other family.
+    fn still_allowed(&self, request: &Request, current: &[IpAddr]) -> Result<Allowed, Option<ClearReason>> {
+        let families = request.families();
+        let mut fitting: Vec<IpAddr> = Vec::with_capacity(2);
+        let mut dropped = None;
+        let mut drop = |ip: IpAddr, why: ClearReason| {
+            dropped
+                .get_or_insert_with(|| Cleared { ips: Vec::new(), why })
+                .ips
+                .push(ip);
+        };
+        for ip in current {
+            if !families.contains(&Family::of(*ip)) {
+                drop(*ip, ClearReason::FamilyChanged);
+            } else if fitting.iter().any(|known| Family::of(*known) == Family::of(*ip)) {
+                drop(*ip, ClearReason::SeveralOfFamily);
+            } else {
+                fitting.push(*ip);
+            }
+        }
+        if fitting.is_empty() {
+            return Err(Some(ClearReason::FamilyChanged));
+        }
+        let refusal = match self.check(request, &fitting) {
+            Ok(pool) => return Ok((fitting, self.name_of(pool), dropped)),
+            Err(refusal) => refusal,
+        };
+        if fitting.len() > 1 {
+            // The preferred family first, if both could stay alone.
+            fitting.sort_by_key(|ip| Family::of(*ip) != request.preferred_family());
+            for index in 0..fitting.len() {
+                if let Ok(pool) = self.check(request, &fitting[index..=index]) {
+                    let pool = self.name_of(pool);
+                    let ip = fitting.remove(index);
+                    for other in fitting {
+                        drop(other, ClearReason::Refused(refusal.clone()));
+                    }
+                    return Ok((vec![ip], pool, dropped));
+                }
+            }
+        }
+        Err(Some(ClearReason::Refused(refusal)))
     }
 }
 

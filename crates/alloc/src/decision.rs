@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use metallb_model::Family;
 
@@ -28,7 +29,7 @@ pub enum Verdict {
         /// One address, or one per family.
         ips: Vec<IpAddr>,
         /// The pool that has them all.
-        pool: String,
+        pool: Arc<str>,
         /// Those of `ips` that are new.
         added: Vec<IpAddr>,
     },
@@ -65,6 +66,8 @@ pub enum ClearReason {
     Refused(Refusal),
     /// The service no longer has cluster IPs of these families.
     FamilyChanged,
+    /// There was more than one address of a family.
+    SeveralOfFamily,
     /// It requires two families and the pool has no address of the second.
     SecondFamilyMissing,
     /// The service now asks for this pool.
@@ -83,8 +86,10 @@ pub enum Note {
         /// The family.
         family: Family,
         /// The pool of the first address.
-        pool: String,
+        pool: Arc<str>,
     },
+    /// `PreferDualStack`, but it asks for the one address that it has.
+    OneAddressWanted,
     /// What it asks for cannot be read; it keeps what it has.
     Unreadable(WantedIpsError),
 }
@@ -149,6 +154,8 @@ pub enum Refusal {
         pool: String,
         /// The family.
         family: Family,
+        /// Free addresses of it that are in use by nodes, and so given only to those who ask for them.
+        withheld: usize,
     },
 }
 
@@ -213,7 +220,18 @@ impl fmt::Display for Refusal {
             }
             Self::InUse { ip, by, why } => write!(f, "{ip} is held by service {by}, {why}"),
             Self::LacksFamily { pool, family } => write!(f, "pool {pool} has no {family} addresses"),
-            Self::Full { pool, family } => write!(f, "pool {pool} has no free {family} address"),
+            Self::Full {
+                pool,
+                family,
+                withheld,
+            } => {
+                write!(f, "pool {pool} has no free {family} address")?;
+                match withheld {
+                    0 => Ok(()),
+                    1 => f.write_str(", but for one that a node of the cluster uses"),
+                    _ => write!(f, ", but for {withheld} that nodes of the cluster use"),
+                }
+            }
         }
     }
 }
@@ -249,6 +267,7 @@ impl fmt::Display for ClearReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::SeveralOfFamily => f.write_str("a service has at most one address of a family"),
             Self::FamilyChanged => f.write_str("the service has no ClusterIP of that family"),
             Self::SecondFamilyMissing => f.write_str(
                 "ipFamilyPolicy is RequireDualStack and the pool has no address of the second family",
@@ -266,6 +285,9 @@ impl fmt::Display for Note {
             Self::SecondFamilyMissing { family, pool } => {
                 write!(f, "pool {pool} has no {family} address to give in addition")
             }
+            Self::OneAddressWanted => f.write_str(
+                "ipFamilyPolicy is PreferDualStack, but one address is asked for; ask for two, or for none",
+            ),
             Self::Unreadable(error) => write!(f, "{error}; the present address stays"),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::decision::{Decision, Note, Pending, Verdict};
+use crate::decision::{ClearReason, Decision, Note, Pending, Verdict};
 use crate::request::{ServiceId, list};
 
 /// `type` of a Kubernetes Event.
@@ -27,6 +27,8 @@ pub enum EventReason {
     AdditionalAssignFailed,
     /// What the service asks for cannot be read; it keeps its address.
     LoadBalancerFailed,
+    /// A status named more than one address of a family.
+    NoLbIpsIpFamily,
     /// `RequireDualStack` with one ClusterIP.
     NotEnoughClusterIps,
     /// An annotation with the old prefix is in use.
@@ -42,6 +44,7 @@ impl EventReason {
             Self::ClearAssignment => "ClearAssignment",
             Self::AdditionalAssignFailed => "AdditionalAssignFailed",
             Self::LoadBalancerFailed => "LoadBalancerFailed",
+            Self::NoLbIpsIpFamily => "nolbIPsIPFamily",
             Self::NotEnoughClusterIps => "not enough clusterips",
             Self::DeprecatedAnnotation => "deprecatedAnnotation",
         }
@@ -53,6 +56,7 @@ impl EventReason {
             Self::IpAllocated | Self::ClearAssignment | Self::AdditionalAssignFailed => Severity::Normal,
             Self::AllocationFailed
             | Self::LoadBalancerFailed
+            | Self::NoLbIpsIpFamily
             | Self::NotEnoughClusterIps
             | Self::DeprecatedAnnotation => Severity::Warning,
         }
@@ -89,7 +93,11 @@ impl Announcement {
         let mut changes = Vec::new();
         if let Some(cleared) = &decision.cleared {
             let message = format!("Took back {}: {}", list(&cleared.ips), cleared.why);
-            changes.push((EventReason::ClearAssignment, message));
+            let reason = match cleared.why {
+                ClearReason::SeveralOfFamily => EventReason::NoLbIpsIpFamily,
+                _ => EventReason::ClearAssignment,
+            };
+            changes.push((reason, message));
         }
         let problem = match &decision.verdict {
             Verdict::Hold { ips, pool, added } => {
@@ -104,7 +112,9 @@ impl Announcement {
                 }
                 decision.note.as_ref().map(|note| {
                     let reason = match note {
-                        Note::SecondFamilyMissing { .. } => EventReason::AdditionalAssignFailed,
+                        Note::SecondFamilyMissing { .. } | Note::OneAddressWanted => {
+                            EventReason::AdditionalAssignFailed
+                        }
                         Note::Unreadable(_) => EventReason::LoadBalancerFailed,
                     };
                     (reason, note.to_string())

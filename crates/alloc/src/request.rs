@@ -29,6 +29,12 @@ impl ServiceId {
     }
 }
 
+impl AsRef<str> for ServiceId {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for ServiceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -167,9 +173,24 @@ pub struct Request {
 
 impl Request {
     /// Families of the service: those of its cluster IPs, IPv4 first.
-    pub fn families(&self) -> Vec<Family> {
-        let families: BTreeSet<Family> = self.cluster_ips.iter().map(|ip| Family::of(*ip)).collect();
-        families.into_iter().collect()
+    pub fn families(&self) -> &'static [Family] {
+        let has = |family| self.cluster_ips.iter().any(|ip| Family::of(*ip) == family);
+        match (has(Family::V4), has(Family::V6)) {
+            (true, true) => &[Family::V4, Family::V6],
+            (true, false) => &[Family::V4],
+            (false, true) => &[Family::V6],
+            (false, false) => &[],
+        }
+    }
+
+    /// The family to prefer when only one can be had.
+    pub(crate) fn preferred_family(&self) -> Family {
+        if self.prefers_v6 { Family::V6 } else { Family::V4 }
+    }
+
+    /// What others on an address have to share; `None`: it shares with nobody.
+    pub(crate) fn terms(&self) -> Option<Arc<Sharing>> {
+        (!self.sharing.key.is_empty()).then(|| Arc::new(self.sharing.clone()))
     }
 }
 

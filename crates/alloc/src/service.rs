@@ -4,26 +4,6 @@ use std::net::IpAddr;
 
 use crate::request::Request;
 
-/// Which services are ours by `spec.loadBalancerClass`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClassPolicy {
-    /// Class to serve; `None` serves services without a class only, as `MetalLB` does.
-    pub class: Option<String>,
-    /// With a class: services without one are served too.
-    pub classless_too: bool,
-}
-
-impl ClassPolicy {
-    /// Whether a service of this class is ours.
-    pub fn admits(&self, class: Option<&str>) -> bool {
-        match (&self.class, class) {
-            (None, class) => class.is_none(),
-            (Some(_), None) => self.classless_too,
-            (Some(ours), Some(class)) => ours == class,
-        }
-    }
-}
-
 /// A service: what it asks for, and what its status and annotations record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
@@ -62,15 +42,20 @@ impl Service {
         !self.ingress.is_empty() || self.other_ingress
     }
 
-    /// Whether `other` was seen before `self`, by resource version. False when they cannot be compared.
-    pub(crate) fn is_older_than(&self, other: &Self) -> bool {
-        let number = |service: &Self| service.resource_version.parse::<u64>().ok();
-        matches!((number(self), number(other)), (Some(mine), Some(theirs)) if mine < theirs)
+    /// Its resource version as a number; Kubernetes compares them so.
+    pub(crate) fn version(&self) -> Option<u64> {
+        self.resource_version.parse().ok()
     }
 
-    /// Same object, same content, whatever the resource version.
+    /// Whether `self` was seen before `other`, by resource version. False when they cannot be compared.
+    pub(crate) fn is_older_than(&self, other: &Self) -> bool {
+        matches!((self.version(), other.version()), (Some(mine), Some(theirs)) if mine < theirs)
+    }
+
+    /// Same object, same content, whatever the resource version. Labels count as they are here.
     pub(crate) fn says_same(&self, other: &Self) -> bool {
-        self.request == other.request
+        self.uid == other.uid
+            && self.request == other.request
             && self.ingress == other.ingress
             && self.other_ingress == other.other_ingress
             && self.recorded_pool == other.recorded_pool

@@ -1,6 +1,8 @@
 //! The free addresses of one pool, and its counters.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use metallb_model::{Family, IpRange, Pool};
 
@@ -111,10 +113,20 @@ fn dense_bounds(first: u128, last: u128) -> Option<(u128, u128)> {
 }
 
 /// Free addresses of a pool, range by range in the order written.
+///
+/// An address that may be assigned is in exactly one place: held, fresh (in the runs of its range), rested or withheld.
 #[derive(Clone, Debug)]
 pub(crate) struct Space {
+    /// Name of the pool.
+    pub(crate) name: Arc<str>,
     spans: Vec<Span>,
     pub(crate) counters: Counters,
+    /// Free addresses that were held before, by place in the order of release.
+    rested: BTreeMap<(Family, u64), IpAddr>,
+    /// Free addresses that are given only to those who ask for them: they are in use outside of the pool.
+    withheld: BTreeSet<IpAddr>,
+    /// Such addresses that services hold.
+    pub(crate) doubtful: BTreeSet<IpAddr>,
 }
 
 impl Space {
@@ -136,31 +148,88 @@ impl Space {
             total_v6: total(Family::V6),
             ..Counters::default()
         };
-        Self { spans, counters }
+        Self {
+            name: pool.name.as_str().into(),
+            spans,
+            counters,
+            rested: BTreeMap::new(),
+            withheld: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
+        }
     }
 
-    /// Marks the address as held. False when it is held already, or not the pool's to give.
-    pub(crate) fn take(&mut self, ip: IpAddr) -> bool {
-        let taken = self
-            .spans
+    fn take_fresh(&mut self, ip: IpAddr) -> bool {
+        self.spans
             .iter_mut()
-            .any(|span| span.index(ip).is_some_and(|index| span.free.take(index)));
+            .any(|span| span.index(ip).is_some_and(|index| span.free.take(index)))
+    }
+
+    fn give_fresh(&mut self, ip: IpAddr) -> bool {
+        self.spans
+            .iter_mut()
+            .any(|span| span.index(ip).is_some_and(|index| span.free.give(index)))
+    }
+
+    fn take_rested(&mut self, ip: IpAddr, place: Option<u64>) -> bool {
+        place.is_some_and(|place| self.rested.remove(&(Family::of(ip), place)).is_some())
+    }
+
+    /// Marks the address as held. `place` is its place in the order of release, if it has one. False when it is held
+    /// already, or not the pool's to give.
+    pub(crate) fn take(&mut self, ip: IpAddr, place: Option<u64>) -> bool {
+        let withheld = self.withheld.remove(&ip);
+        if withheld {
+            self.doubtful.insert(ip);
+        }
+        let taken = withheld || self.take_rested(ip, place) || self.take_fresh(ip);
         if taken {
             *self.assigned(ip) += 1;
         }
         taken
     }
 
-    /// Marks the address as free. False when it is free already, or not the pool's.
-    pub(crate) fn give(&mut self, ip: IpAddr) -> bool {
-        let given = self
-            .spans
-            .iter_mut()
-            .any(|span| span.index(ip).is_some_and(|index| span.free.give(index)));
-        if given {
-            *self.assigned(ip) -= 1;
+    /// Marks the address, which is held, as free. `place` is its place in the order of release; without one it counts as
+    /// fresh.
+    pub(crate) fn give(&mut self, ip: IpAddr, place: Option<u64>) {
+        *self.assigned(ip) -= 1;
+        if self.doubtful.remove(&ip) {
+            self.withheld.insert(ip);
+        } else if let Some(place) = place {
+            self.rested.insert((Family::of(ip), place), ip);
+        } else {
+            self.give_fresh(ip);
         }
-        given
+    }
+
+    /// A fresh address of the pool was held before. Nothing happens when it is not fresh, or not the pool's.
+    pub(crate) fn rest(&mut self, ip: IpAddr, place: u64) {
+        if self.take_fresh(ip) {
+            self.rested.insert((Family::of(ip), place), ip);
+        }
+    }
+
+    /// The release of a free address is forgotten: it is fresh.
+    pub(crate) fn forget(&mut self, ip: IpAddr, place: u64) {
+        if self.take_rested(ip, Some(place)) {
+            self.give_fresh(ip);
+        }
+    }
+
+    /// From now on the address is given only to those who ask for it.
+    pub(crate) fn withhold(&mut self, ip: IpAddr, place: Option<u64>) {
+        if self.take_rested(ip, place) || self.take_fresh(ip) {
+            self.withheld.insert(ip);
+        } else if self.spans.iter().any(|span| span.index(ip).is_some()) {
+            self.doubtful.insert(ip);
+        }
+    }
+
+    /// The address is like any other again.
+    pub(crate) fn release_withheld(&mut self, ip: IpAddr) {
+        self.doubtful.remove(&ip);
+        if self.withheld.remove(&ip) {
+            self.give_fresh(ip);
+        }
     }
 
     fn assigned(&mut self, ip: IpAddr) -> &mut i64 {
@@ -175,34 +244,34 @@ impl Space {
         self.spans.iter().any(|span| span.range.family() == family)
     }
 
-    /// The address to choose: in the first range that has one, the lowest that is free or that `shared` offers.
-    /// `shared` gets a range and returns the lowest held address in it that the service may join; `skip` names free
-    /// addresses that must not be chosen.
+    /// Free addresses of the family that are given only to those who ask for them.
+    pub(crate) fn withheld(&self, family: Family) -> usize {
+        self.withheld
+            .iter()
+            .filter(|ip| Family::of(**ip) == family)
+            .count()
+    }
+
+    /// The address to choose: in the first range that has one, the lowest that is fresh or that `shared` offers; failing
+    /// that, the one that was released longest ago. `shared` gets a range and returns the lowest held address in it that
+    /// the service may join.
     pub(crate) fn first(
         &self,
         family: Family,
         shared: impl Fn(&IpRange) -> Option<IpAddr>,
-        skip: impl Fn(IpAddr) -> bool,
     ) -> Option<IpAddr> {
-        self.spans
-            .iter()
-            .filter(|span| span.range.family() == family)
-            .find_map(|span| match (first_free(span, &skip), shared(&span.range)) {
-                (Some(free), Some(shared)) => Some(free.min(shared)),
-                (free, shared) => free.or(shared),
-            })
-    }
-}
-
-fn first_free(span: &Span, skip: &impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
-    let mut from = 0;
-    loop {
-        let index = span.free.first_from(from)?;
-        let ip = span.address(index)?;
-        if !skip(ip) {
-            return Some(ip);
-        }
-        from = index.checked_add(1)?;
+        let spans = self.spans.iter().filter(|span| span.range.family() == family);
+        let mut fresh_or_shared = spans.filter_map(|span| {
+            let fresh = span.free.first().and_then(|index| span.address(index));
+            match (fresh, shared(&span.range)) {
+                (Some(fresh), Some(shared)) => Some(fresh.min(shared)),
+                (fresh, shared) => fresh.or(shared),
+            }
+        });
+        fresh_or_shared.next().or_else(|| {
+            let mut rested = self.rested.range((family, 0)..=(family, u64::MAX));
+            rested.next().map(|(_, ip)| *ip)
+        })
     }
 }
 
@@ -212,7 +281,6 @@ fn saturate(count: u128) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::net::{IpAddr, Ipv4Addr};
 
     use metallb_model::{Family, Labels, Pool};
@@ -230,11 +298,15 @@ mod tests {
         }
     }
 
+    fn at(last: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
+    }
+
     /// Takes everything, lowest first; returns the addresses in the order taken.
     fn drain(space: &mut Space, family: Family) -> Vec<IpAddr> {
         let mut taken = Vec::new();
-        while let Some(ip) = space.first(family, |_| None, |_| false) {
-            assert!(space.take(ip), "{ip} was offered");
+        while let Some(ip) = space.first(family, |_| None) {
+            assert!(space.take(ip, None), "{ip} was offered");
             taken.push(ip);
         }
         taken
@@ -266,9 +338,10 @@ mod tests {
             assert_eq!(drain(&mut space, Family::V4), expected, "{ranges:?}");
             assert_eq!(space.counters.assigned_v4, count, "{ranges:?}");
             for ip in &expected {
-                assert!(space.give(*ip) && !space.give(*ip), "{ip}");
+                space.give(*ip, None);
             }
             assert_eq!(space.counters.assigned_v4, 0);
+            assert_eq!(drain(&mut space, Family::V4), expected, "{ranges:?}, again");
         }
     }
 
@@ -276,28 +349,31 @@ mod tests {
     fn avoided_and_foreign_addresses_are_never_taken() {
         let mut space = Space::new(&pool(&["10.0.0.0/24"], true));
         for ip in ["10.0.0.0", "10.0.0.255", "10.0.1.1", "2001:db8::1"] {
-            assert!(!space.take(ip.parse().expect(ip)), "{ip}");
+            assert!(!space.take(ip.parse().expect(ip), None), "{ip}");
         }
     }
 
     #[test]
-    fn counts_saturate_and_large_ranges_cost_nothing() {
-        let mut space = Space::new(&pool(&["2001:db8::/64", "2001:db9::/32", "10.0.0.0/8"], true));
+    fn defect_of_the_go_version_counters_overflow_int64() {
+        // The Go version adds to the maximum, and reports a negative size for two huge ranges.
+        let mut space = Space::new(&pool(
+            &["2001:db8::/64", "2001:db9::/32", "2001:dba::/120", "10.0.0.0/8"],
+            true,
+        ));
         assert_eq!(space.counters.total_v6, i64::MAX);
         assert_eq!(space.counters.total_v4, 65_536 * 254);
-        let first = space.first(Family::V6, |_| None, |_| false).expect("free");
+        let first = space.first(Family::V6, |_| None).expect("free");
         assert_eq!(first.to_string(), "2001:db8::");
-        assert!(space.take(first));
+        assert!(space.take(first, None));
         assert_eq!(space.counters.available_v6(), i64::MAX - 1);
     }
 
     #[test]
-    fn skips_what_it_is_told_and_prefers_the_lower_shared_address() {
-        let space = Space::new(&pool(&["10.0.0.4-10.0.0.9"], false));
-        let at = |last| IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
-        let skip = BTreeSet::from([at(4), at(5)]);
-        let choose =
-            |shared: Option<u8>| space.first(Family::V4, |_| shared.map(at), |ip| skip.contains(&ip));
+    fn prefers_the_lower_of_a_free_and_a_shared_address() {
+        let mut space = Space::new(&pool(&["10.0.0.4-10.0.0.9"], false));
+        space.withhold(at(4), None);
+        space.withhold(at(5), None);
+        let choose = |shared: Option<u8>| space.first(Family::V4, |_| shared.map(at));
         assert_eq!(choose(None), Some(at(6)));
         assert_eq!(
             choose(Some(5)),
@@ -305,5 +381,58 @@ mod tests {
             "a held address may be joined although it must not be chosen"
         );
         assert_eq!(choose(Some(8)), Some(at(6)));
+    }
+
+    #[test]
+    fn withheld_addresses_change_hands_only_on_request() {
+        let mut space = Space::new(&pool(&["10.0.0.0-10.0.0.3"], true));
+        assert!(space.take(at(1), None));
+        for last in 0..=4 {
+            space.withhold(at(last), None);
+        }
+        assert_eq!(
+            space.doubtful,
+            [at(1)].into(),
+            ".0 is avoided and .4 is another's"
+        );
+        assert_eq!(
+            (space.first(Family::V4, |_| None), space.withheld(Family::V4)),
+            (None, 2)
+        );
+        assert!(space.take(at(3), None));
+        space.give(at(1), Some(7));
+        assert_eq!((space.doubtful.len(), space.counters.assigned_v4), (1, 1));
+        for last in 0..=4 {
+            space.release_withheld(at(last));
+        }
+        assert_eq!(drain(&mut space, Family::V4), [at(1), at(2)]);
+    }
+
+    #[test]
+    fn the_order_of_release_counts_when_no_address_is_fresh() {
+        let mut space = Space::new(&pool(&["10.0.0.1-10.0.0.4"], false));
+        for last in 1..=3 {
+            assert!(space.take(at(last), None));
+        }
+        for (place, last) in [(7, 2), (8, 1), (9, 3)] {
+            space.give(at(last), Some(place));
+        }
+        let mut chosen = Vec::new();
+        while let Some(ip) = space.first(Family::V4, |_| None) {
+            let place = [(2, 7), (1, 8), (3, 9)]
+                .into_iter()
+                .find(|(last, _)| at(*last) == ip);
+            assert!(space.take(ip, place.map(|(_, place)| place)));
+            chosen.push(ip);
+        }
+        assert_eq!(chosen, [at(4), at(2), at(1), at(3)]);
+        space.give(at(3), Some(10));
+        space.give(at(2), Some(11));
+        space.forget(at(2), 11);
+        assert_eq!(
+            space.first(Family::V4, |_| None),
+            Some(at(2)),
+            "forgotten is fresh"
+        );
     }
 }

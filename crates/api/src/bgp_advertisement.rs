@@ -1,6 +1,6 @@
 //! `BGPAdvertisement`: addresses announced to BGP peers.
 
-use crate::schema::{ConfigStatus, is_zero};
+use crate::schema::{ConfigStatus, communities, is_zero, selectors};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -47,7 +47,7 @@ use serde::{Deserialize, Serialize};
 pub struct BGPAdvertisementSpec {
     /// Length of the announced IPv4 prefixes. Default: 32, one for each address.
     #[serde(default = "thirty_two", skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 32))]
     pub aggregation_length: Option<i32>,
     /// Length of the announced IPv6 prefixes. Default: 128, one for each address.
     #[serde(
@@ -55,24 +55,30 @@ pub struct BGPAdvertisementSpec {
         skip_serializing_if = "Option::is_none",
         rename = "aggregationLengthV6"
     )]
+    #[schemars(range(max = 128))]
     pub aggregation_length_v6: Option<i32>,
     /// LOCAL_PREF of the announcements; sent to internal peers only.
     #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(max = 4_294_967_295_u32))]
     pub local_pref: u32,
     /// BGP communities: 65000:100, large:65000:1:2, or the name of one in a Community object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "communities")]
     pub communities: Vec<String>,
     /// Pools by name. Neither these nor selectors: all pools.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ip_address_pools: Vec<String>,
     /// Pools by label; one match is enough.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "selectors")]
     pub ip_address_pool_selectors: Vec<LabelSelector>,
     /// Nodes that announce, by label; one match is enough. Empty: all nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "selectors")]
     pub node_selectors: Vec<LabelSelector>,
     /// Services by label; one match is enough. Empty: all services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "selectors")]
     pub service_selectors: Vec<LabelSelector>,
     /// BGPPeer objects by name. Empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -80,11 +86,11 @@ pub struct BGPAdvertisementSpec {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the default of an optional field")]
-fn thirty_two() -> Option<i32> {
+pub(crate) fn thirty_two() -> Option<i32> {
     Some(32)
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the default of an optional field")]
-fn one_hundred_and_twenty_eight() -> Option<i32> {
+pub(crate) fn one_hundred_and_twenty_eight() -> Option<i32> {
     Some(128)
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
     derive = "Default",
     doc = "Whether a component (the controller, or the speaker of a node) could use the whole configuration. Written by that component.",
     printcolumn(name = "Result", type_ = "string", json_path = ".status.result"),
-    printcolumn(name = "Error Summary", type_ = "string", json_path = ".status.errorSummary"),
+    printcolumn(name = "ErrorSummary", type_ = "string", json_path = ".status.errorSummary"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

@@ -1,8 +1,8 @@
 //! The `CustomResourceDefinitions` of all kinds.
 
 use crate::{
-    BFDProfile, BGPAdvertisement, BGPPeer, Community, ConfigurationState, IPAddressPool, L2Advertisement,
-    MetalLB, ServiceBGPStatus, ServiceL2Status,
+    AddressPool, BFDProfile, BGPAdvertisement, BGPPeer, Community, ConfigurationState, IPAddressPool,
+    L2Advertisement, MetalLB, ServiceBGPStatus, ServiceL2Status,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -13,6 +13,7 @@ use kube::CustomResourceExt;
 /// Every definition, in the order of their names.
 pub fn all() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![
+        address_pool(),
         finish(BFDProfile::crd()),
         finish(BGPAdvertisement::crd()),
         bgp_peer(),
@@ -39,23 +40,45 @@ pub fn operands() -> Vec<CustomResourceDefinition> {
 /// Two versions, one schema: the union of both, so that the conversion strategy `None` is right.
 fn bgp_peer() -> CustomResourceDefinition {
     let mut crd = finish(BGPPeer::crd());
-    let current = crd.spec.versions[0].clone();
-    crd.spec.versions.insert(
-        0,
-        CustomResourceDefinitionVersion {
-            name: "v1beta1".into(),
-            served: true,
-            storage: false,
-            deprecated: Some(true),
-            deprecation_warning: Some("metallb.io/v1beta1 BGPPeer is deprecated: write v1beta2".into()),
-            ..current
-        },
+    serve_also(&mut crd, "v1beta1");
+    deprecate(
+        &mut crd.spec.versions[0],
+        "metallb.io/v1beta1 BGPPeer is deprecated: write metallb.io/v1beta2",
     );
     crd
 }
 
+/// The same, and both versions are deprecated with the kind.
+fn address_pool() -> CustomResourceDefinition {
+    let mut crd = finish(AddressPool::crd());
+    serve_also(&mut crd, "v1alpha1");
+    for version in &mut crd.spec.versions {
+        deprecate(
+            version,
+            "AddressPool is deprecated: write an IPAddressPool, and an L2Advertisement or BGPAdvertisement that names it",
+        );
+    }
+    crd
+}
+
+/// Serves the stored version's schema under another version too.
+fn serve_also(crd: &mut CustomResourceDefinition, version: &str) {
+    let other = CustomResourceDefinitionVersion {
+        name: version.into(),
+        storage: false,
+        ..crd.spec.versions[0].clone()
+    };
+    crd.spec.versions.insert(0, other);
+}
+
+fn deprecate(version: &mut CustomResourceDefinitionVersion, warning: &str) {
+    version.deprecated = Some(true);
+    version.deprecation_warning = Some(warning.into());
+}
+
 /// What the derived definition lacks to be what people write against.
 fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    crd.spec.names.list_kind = Some(format!("{}List", crd.spec.names.kind));
     for version in &mut crd.spec.versions {
         let Some(root) = version
             .schema
@@ -65,6 +88,11 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
             continue;
         };
         root.title = None;
+        if let Some(properties) = &mut root.properties {
+            for (field, schema) in what_every_object_has() {
+                properties.insert(field.into(), schema);
+            }
+        }
         // A manifest that says nothing in its spec need not have one, unless the kind asks for a field.
         let spec_asks = root
             .properties
@@ -87,25 +115,48 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     crd
 }
 
+/// What the derived schema leaves out because the API server adds it; tools that read the definition alone need it.
+fn what_every_object_has() -> [(&'static str, JSONSchemaProps); 3] {
+    let field = |type_: &str, description: &str| JSONSchemaProps {
+        type_: Some(type_.into()),
+        description: Some(description.into()),
+        ..Default::default()
+    };
+    [
+        (
+            "apiVersion",
+            field("string", "Group and version of the object's schema."),
+        ),
+        ("kind", field("string", "Kind of the object.")),
+        (
+            "metadata",
+            JSONSchemaProps {
+                type_: Some("object".into()),
+                ..Default::default()
+            },
+        ),
+    ]
+}
+
 /// Optional fields are left out, not `null`; selectors are replaced as a whole by server-side apply, as in core types.
 fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     // Doc comments are wrapped for the source; `kubectl explain` wraps for the terminal.
     schema.description = schema.description.take().map(|text| text.replace('\n', " "));
     // The API server warns of formats it does not know; Rust's unsigned ones mean nothing to it.
-    if schema
-        .format
-        .as_deref()
-        .is_some_and(|format| format.starts_with("uint"))
-    {
-        schema.format = Some("int64".into());
-    }
+    schema.format = schema.format.take().and_then(|format| match format.as_str() {
+        "uint16" => None,
+        // What fits says so, as MetalLB's schemas do.
+        "uint32" if schema.maximum.is_some_and(|max| max <= f64::from(i32::MAX)) => Some("int32".into()),
+        "uint32" | "uint64" => Some("int64".into()),
+        _ => Some(format),
+    });
     schema.default = schema.default.take().filter(|default| !default.0.is_null());
     if let Some(properties) = &mut schema.properties {
         if properties.len() == 2
-            && properties.contains_key("matchLabels")
-            && properties.contains_key("matchExpressions")
+            && let Some(expressions) = properties.get_mut("matchExpressions")
         {
+            expressions.x_kubernetes_list_type = Some("atomic".into());
             schema.x_kubernetes_map_type = Some("atomic".into());
         }
         properties.values_mut().for_each(tidy);
@@ -153,12 +204,10 @@ mod tests {
                 if matches!(key, "anyOf" | "allOf") {
                     panic!("{path}: {value}");
                 }
-                // `kubectl explain` shows a description for each field that is ours to describe.
-                if path.contains("/properties/spec/properties/")
-                    && path.split("/properties/").count() == 4
-                    && path.rsplit('/').nth(1) == Some("properties")
-                {
-                    assert!(value.get("description").is_some(), "{path} has no description");
+                // `kubectl explain` shows a description for each field; that of metadata is the API server's own.
+                if path.rsplit('/').nth(1) == Some("properties") && key != "metadata" {
+                    let description = value["description"].as_str().unwrap_or_default();
+                    assert!(!description.trim().is_empty(), "{path} has no description");
                 }
             });
         }
@@ -189,7 +238,7 @@ mod tests {
             .filter(|c| required(c.clone()).contains(&"spec".into()))
             .map(|c| c.spec.names.kind)
             .collect();
-        assert_eq!(with_spec, ["BGPPeer", "IPAddressPool"]);
+        assert_eq!(with_spec, ["AddressPool", "BGPPeer", "IPAddressPool"]);
     }
 
     #[test]

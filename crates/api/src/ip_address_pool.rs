@@ -1,6 +1,6 @@
 //! `IPAddressPool`: addresses that services may be given.
 
-use crate::schema::{any_object, conditions};
+use crate::schema::{addresses, any_object, conditions, selectors};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -61,15 +61,18 @@ pub struct IPAddressPoolSpec {
 pub struct ServiceAllocation {
     /// Pools with a lower number are tried first; 0 is the last. Default: 0.
     #[serde(default, skip_serializing_if = "is_zero_i64")]
+    #[schemars(schema_with = "integer")]
     pub priority: i64,
     /// Namespaces by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<String>,
     /// Namespaces by label; one match is enough.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "selectors")]
     pub namespace_selectors: Vec<LabelSelector>,
     /// Services by label; one match is enough.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "selectors")]
     pub service_selectors: Vec<LabelSelector>,
 }
 
@@ -100,7 +103,7 @@ pub struct IPAddressPoolStatus {
     pub last_valid_spec: Option<Value>,
 }
 
-fn yes() -> bool {
+pub(crate) fn yes() -> bool {
     true
 }
 
@@ -112,22 +115,8 @@ fn is_zero_i64(value: &i64) -> bool {
     *value == 0
 }
 
-fn addresses(_: &mut SchemaGenerator) -> Schema {
-    // Bounded because a rule looks at each element, and the API server prices rules by the longest possible list. That a
-    // range runs upwards and that entries do not overlap is beyond CEL; the allocator says so in the status.
-    json_schema!({
-        "type": "array",
-        "minItems": 1,
-        "maxItems": 1024,
-        "items": {
-            "type": "string",
-            "maxLength": 100,
-            "x-kubernetes-validations": [{
-                "rule": "self.contains('-') ? [self.substring(0, self.indexOf('-')), self.substring(self.indexOf('-') + 1)].all(a, isIP(a.trim()) || a.trim().startsWith('::ffff:')) : isCIDR(self) || self.startsWith('::ffff:')",
-                "message": "each entry of addresses must be a prefix such as 192.0.2.0/24 or a range such as 192.0.2.10-192.0.2.20; a single address is written 192.0.2.10/32 (IPv6: /128)",
-            }],
-        },
-    })
+fn integer(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer"})
 }
 
 impl IPAddressPoolSpec {

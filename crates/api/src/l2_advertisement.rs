@@ -1,6 +1,6 @@
 //! `L2Advertisement`: addresses answered for by ARP and NDP.
 
-use crate::schema::ConfigStatus;
+use crate::schema::{ConfigStatus, selector, selectors};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -46,9 +46,11 @@ pub struct L2AdvertisementSpec {
     pub ip_address_pools: Vec<String>,
     /// Pools by label; one match is enough.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "selectors")]
     pub ip_address_pool_selectors: Vec<LabelSelector>,
     /// Nodes that may answer, by label; one match is enough. Empty: all nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "selectors")]
     pub node_selectors: Vec<LabelSelector>,
     /// Interfaces to answer on, by exact name. Empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -56,9 +58,11 @@ pub struct L2AdvertisementSpec {
     /// Services by label; one match is enough. Empty: all services. A service that shares its address
     /// (metallb.io/allow-shared-ip) cannot be selected this way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "selectors")]
     pub service_selectors: Vec<LabelSelector>,
     /// Nodes that should rather answer than others: weights of all matching terms are summed, the highest sum wins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 512))]
     pub preferred_node_selectors: Vec<PreferredNodeSelector>,
 }
 
@@ -70,5 +74,6 @@ pub struct PreferredNodeSelector {
     #[schemars(range(min = 1, max = 100))]
     pub weight: i32,
     /// Nodes that this wish is for, by label.
+    #[schemars(schema_with = "selector")]
     pub preference: LabelSelector,
 }

@@ -5,6 +5,7 @@
 //! * [`raw`]: the lenient view of the same kinds, for watches that must survive a stored object they cannot read;
 //! * [`names`]: annotation keys, labels, event reasons, object names, ports, field managers;
 //! * [`condition`]: conditions whose transition times are stable;
+//! * [`memberlist`]: the membership key as a Secret;
 //! * [`crd`]: the CustomResourceDefinitions, ready to be written out or applied;
 //! * [`yaml`]: the only place that knows which YAML library is in use.
 
@@ -13,6 +14,7 @@
 // Printer columns repeat `type_ = "string"`; the lint takes them for one attribute.
 #![allow(clippy::duplicated_attributes)]
 
+pub mod address_pool;
 pub mod bfd_profile;
 pub mod bgp_advertisement;
 pub mod bgp_peer;
@@ -22,6 +24,7 @@ pub mod configuration_state;
 pub mod crd;
 pub mod ip_address_pool;
 pub mod l2_advertisement;
+pub mod memberlist;
 pub mod metallb;
 pub mod names;
 pub mod raw;
@@ -30,6 +33,7 @@ pub mod service_bgp_status;
 pub mod service_l2_status;
 pub mod yaml;
 
+pub use address_pool::{AddressPool, AddressPoolSpec};
 pub use bfd_profile::{BFDProfile, BFDProfileSpec};
 pub use bgp_advertisement::{BGPAdvertisement, BGPAdvertisementSpec};
 pub use bgp_peer::{BGPPeer, BGPPeerSpec};

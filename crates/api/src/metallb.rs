@@ -80,6 +80,11 @@ pub struct MetalLBSpec {
     #[schemars(schema_with = "load_balancer_class")]
     pub load_balancer_class: String,
 
+    /// Let a released address rest: the address that was released longest ago is given out next. With false it is the lowest
+    /// free one, as MetalLB does.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fair_reuse: bool,
+
     /// Pod settings of the controller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller_config: Option<PodConfig>,
@@ -274,7 +279,7 @@ fn resources(generator: &mut SchemaGenerator) -> Schema {
                         "x-kubernetes-int-or-string": true,
                         "maxLength": 64,
                         "x-kubernetes-validations": [{
-                            "rule": "type(self) == int || isQuantity(self)",
+                            "rule": "isQuantity(string(self))",
                             "message": "must be a quantity such as 100m, 0.5 or 64Mi",
                         }],
                     },

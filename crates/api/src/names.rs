@@ -26,6 +26,9 @@ pub mod annotations {
     pub const DEPRECATED_ALLOW_SHARED_IP: &str = "metallb.universe.tf/allow-shared-ip";
     /// Written by the allocator on a Service: the pool that its addresses came from.
     pub const ALLOCATED_FROM_POOL: &str = "metallb.io/ip-allocated-from-pool";
+    /// Written by the allocator on the ConfigMap [`objects::LEGACY_CONFIG_MAP`](super::objects::LEGACY_CONFIG_MAP): its text
+    /// that was last valid, which stays in force while the present one is not.
+    pub const LAST_VALID_CONFIG: &str = "metallb.io/last-valid-config";
     /// On the operands' pods: the UID of their ServiceAccount. Pods of an account that was deleted and made again hold
     /// tokens that nobody honours; with another value here they are rolled.
     pub const SERVICE_ACCOUNT_UID: &str = "metallb.io/service-account-uid";
@@ -101,6 +104,8 @@ pub mod events {
     pub const CONFIGURATION_INVALID: &str = "ConfigurationInvalid";
     /// Normal, on a configuration object: it is valid again.
     pub const CONFIGURATION_VALID: &str = "ConfigurationValid";
+    /// Warning, on a configuration object: it is of a kind that another one replaces, and works as ever.
+    pub const DEPRECATED_CONFIGURATION: &str = "DeprecatedConfiguration";
     /// Event source of the allocator.
     pub const SOURCE_CONTROLLER: &str = "metallb-controller";
     /// Event source of the speakers.
@@ -161,6 +166,10 @@ pub mod objects {
     pub const EXCLUDE_L2_CONFIG_MAP: &str = "metallb-excludel2";
     /// Key in [`EXCLUDE_L2_CONFIG_MAP`], and the file name under [`crate::names::paths::EXCLUDE_L2_DIR`].
     pub const EXCLUDE_L2_FILE: &str = "excludel2.yaml";
+    /// `ConfigMap` with the whole configuration, as MetalLB 0.3 to 0.12 read it.
+    pub const LEGACY_CONFIG_MAP: &str = "config";
+    /// Key in [`LEGACY_CONFIG_MAP`].
+    pub const LEGACY_CONFIG_KEY: &str = "config";
     /// The allocator's Lease.
     pub const CONTROLLER_LEASE: &str = "metallb-controller";
     /// The operator's Deployment.

@@ -1,9 +1,14 @@
 //! Pieces of schema that several kinds share.
+//!
+//! That no entry of a list is there twice is for the allocator to say, here as everywhere. A list of type `set` or `map` would
+//! refuse repeated entries, but after an upgrade from MetalLB's definitions, whose lists are atomic, server-side apply no longer
+//! removes entries from it, and it takes no list of objects as a set; comparing each with each exceeds the budget of CEL at a
+//! few hundred entries.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Status of a configuration object (pool, advertisement, peer, profile, community).
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
@@ -74,9 +79,145 @@ pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
-/// A duration in Go's notation, such as `90s` or `1m30s`.
-pub(crate) fn duration(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string"})
+/// A duration in Go's notation, such as `90s` or `1m30s`, with rules beyond that it is one.
+pub(crate) fn duration_with(more: &[Value]) -> Schema {
+    let mut rules = vec![json!({
+        "rule": format!("self.matches('{DURATION}')"),
+        "message": "must be a duration such as 90s, 1m30s or 500ms",
+    })];
+    rules.extend_from_slice(more);
+    json_schema!({"type": "string", "x-kubernetes-validations": rules})
+}
+
+/// What Go's `time.ParseDuration` reads, up to overflow.
+const DURATION: &str = r"^[-+]?(0|(([0-9]+[.]?[0-9]*|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$";
+
+/// Whether CEL's `a` is an IP address as Go's `net.ParseIP` reads it. `isIP` alone refuses IPv4-mapped ones, which Go takes;
+/// their last word is left to the allocator.
+pub(crate) fn is_ip(a: &str) -> String {
+    format!("(isIP({a}) || {a}.matches('^[0:]+[fF]{{4}}:'))")
+}
+
+/// An IP address, or nothing.
+pub(crate) fn ip_or_empty(field: &str, example: &str) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 64,
+        "x-kubernetes-validations": [{
+            "rule": format!("self == '' || {}", is_ip("self")),
+            "message": format!("{field} must be an IP address such as {example}"),
+        }],
+    })
+}
+
+/// Addresses of a pool: prefixes and ranges.
+pub(crate) fn addresses(_: &mut SchemaGenerator) -> Schema {
+    // Bounded because a rule looks at each element, and the API server prices rules by the longest possible list. That a
+    // range runs upwards and that entries do not overlap is beyond CEL; the allocator says so in the status.
+    let range = format!(
+        "[self.substring(0, self.indexOf('-')), self.substring(self.indexOf('-') + 1)].all(a, {})",
+        is_ip("a.trim()")
+    );
+    // Go takes a prefix length with leading zeros, which isCIDR does not.
+    let prefix = "isCIDR(self) || self.matches('^[0:]+[fF]{4}:|/0[0-9]+$')";
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 8192,
+        "items": {
+            "type": "string",
+            "maxLength": 128,
+            "x-kubernetes-validations": [{
+                "rule": format!("self.contains('-') ? {range} : {prefix}"),
+                "message": "each entry of addresses must be a prefix such as 192.0.2.0/24 or a range such as 192.0.2.10-192.0.2.20; a single address is written 192.0.2.10/32 (IPv6: /128)",
+            }],
+        },
+    })
+}
+
+/// Communities of an advertisement: values, or names of Community objects. What has a colon is a value.
+pub(crate) fn communities(_: &mut SchemaGenerator) -> Schema {
+    communities_of_at_most(1024)
+}
+
+/// The same with another bound: the API server prices a rule by the longest possible list of lists.
+pub(crate) fn communities_of_at_most(most: u32) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": most,
+        "items": {
+            "type": "string",
+            "maxLength": 128,
+            "x-kubernetes-validations": [{
+                "rule": format!("!self.contains(':') || ({})", is_community("self")),
+                "message": COMMUNITY,
+            }],
+        },
+    })
+}
+
+/// What a value of a community must be, for people.
+pub(crate) const COMMUNITY: &str = "a community is two numbers up to 65535 such as 65000:100, or large: and three numbers up to 4294967295 such as large:65000:1:2";
+
+/// Whether CEL's `a` is a value of a community. Patterns, because the API server prices `split` by the longest string.
+pub(crate) fn is_community(a: &str) -> String {
+    const U16: &str = "0*([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
+    const U32: &str = "0*([0-9]{1,9}|[1-3][0-9]{9}|4[01][0-9]{8}|42[0-8][0-9]{7}|429[0-3][0-9]{6}|4294[0-8][0-9]{5}|42949[0-5][0-9]{4}|429496[0-6][0-9]{3}|4294967[01][0-9]{2}|42949672[0-8][0-9]|429496729[0-5])";
+    format!("{a}.matches('^{U16}:{U16}$') || {a}.matches('^large(:{U32}){{3}}$')")
+}
+
+/// Label selectors, of which one match is enough.
+pub(crate) fn selectors(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 512,
+        "items": selector(generator),
+    })
+}
+
+/// One label selector.
+pub(crate) fn selector(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "description": "Matches what has all of matchLabels and meets all of matchExpressions; an empty one matches everything.",
+        "type": "object",
+        "x-kubernetes-map-type": "atomic",
+        "properties": {
+            "matchLabels": {
+                "description": "Labels that must be there with these values.",
+                "type": "object",
+                "additionalProperties": {"description": "The value.", "type": "string"},
+            },
+            "matchExpressions": {
+                "description": "Conditions on labels, all of which must hold.",
+                "type": "array",
+                "maxItems": 128,
+                "x-kubernetes-list-type": "atomic",
+                "items": {
+                    "description": "A condition on one label.",
+                    "type": "object",
+                    "required": ["key", "operator"],
+                    "properties": {
+                        "key": {"description": "The label.", "type": "string"},
+                        "operator": {
+                            "description": "In and NotIn compare with values; Exists and DoesNotExist take none.",
+                            "type": "string",
+                            "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
+                        },
+                        "values": {
+                            "description": "Values to compare with: one at least for In and NotIn, none for Exists and DoesNotExist.",
+                            "type": "array",
+                            "x-kubernetes-list-type": "atomic",
+                            "items": {"type": "string"},
+                        },
+                    },
+                    "x-kubernetes-validations": [{
+                        "rule": "self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 : !has(self.values) || self.values.size() == 0",
+                        "message": "In and NotIn need values; Exists and DoesNotExist take none",
+                    }],
+                },
+            },
+        },
+    })
 }
 
 #[expect(

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use crate::outage;
+use http::{Response, StatusCode};
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
@@ -18,7 +21,19 @@ use tower::{BoxError, ServiceBuilder, ServiceExt as _, retry::RetryLayer, util::
 const DEAD_CONNECTION: Duration = Duration::from_secs(30);
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Short, so that a returning machine, which answers none of the packets sent before, is tried again soon.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the head of a response may take. Above the API server's queues (15 s) and admission webhooks (30 s); a watch
+/// is answered at once.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(40);
+/// Attempts after "too many requests" or "not now". Few and soon: watches and writers have their own patience. kube's default,
+/// 15 doubling pauses or as long as `Retry-After` says (5 s from an API server whose CRDs are not loaded yet), hides from
+/// them that it is back.
+const RETRIES: u32 = 3;
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_millis(500);
+/// Idle connections kept by [`connect`]: they cost memory in every speaker, two cover bursts of writes.
+const IDLE_CONNECTIONS: usize = 2;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +55,19 @@ pub enum ConnectError {
 /// # Errors
 /// [`ConnectError`] when there is no configuration, or it can't be turned into a client.
 pub async fn connect() -> Result<Client, ConnectError> {
+    connect_with(IDLE_CONNECTIONS).await
+}
+
+/// [`connect`] for a component that keeps up to `idle_connections` requests under way at once.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_with(idle_connections: usize) -> Result<Client, ConnectError> {
     let mut config = Config::infer()
         .await
         .map_err(|e| ConnectError::Config(Box::new(e)))?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    from_config(config).map_err(|e| ConnectError::Client(Box::new(e)))
+    build(config, idle_connections).map_err(|e| ConnectError::Client(Box::new(e)))
 }
 
 /// A client for an explicit configuration.
@@ -52,6 +75,10 @@ pub async fn connect() -> Result<Client, ConnectError> {
 /// # Errors
 /// kube's error when TLS material or credentials are unusable.
 pub fn from_config(config: Config) -> Result<Client, kube::Error> {
+    build(config, IDLE_CONNECTIONS)
+}
+
+fn build(config: Config, idle_connections: usize) -> Result<Client, kube::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -61,23 +88,67 @@ pub fn from_config(config: Config) -> Result<Client, kube::Error> {
     tcp.set_keepalive_retries(Some(3));
     tcp.set_tcp_user_timeout(Some(DEAD_CONNECTION));
     let tls = config.rustls_https_connector_with_connector(tcp)?;
-    // Idle connections cost memory in every speaker; two cover bursts of writes.
     let http: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new())
         .pool_idle_timeout(Duration::from_secs(20))
-        .pool_max_idle_per_host(2)
+        .pool_max_idle_per_host(idle_connections)
         .build(tls);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
-        .option_layer(
-            config
-                .default_retry
-                .then(|| RetryLayer::new(RetryPolicy::server_retry())),
-        )
+        .option_layer(config.default_retry.then(retries).flatten().map(RetryLayer::new))
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
+        .then(noted)
+        .timeout(RESPONSE_TIMEOUT)
         .service(http);
     let service = service
         .map_response(|response| response.map(|body| Box::new(body.map_err(BoxError::from)) as Box<DynBody>));
     Ok(ClientBuilder::new(BoxService::new(service), config.default_namespace).build())
+}
+
+/// The policy; `None` never happens, the constants are valid (there is a test).
+fn retries() -> Option<RetryPolicy> {
+    RetryPolicy::new(RETRY_FIRST, RETRY_MAX, RETRIES, false).ok()
+}
+
+/// Notes for all watches of the process whether the API server answers.
+async fn noted(result: Result<Response<Incoming>, BoxError>) -> Result<Response<Incoming>, BoxError> {
+    match &result {
+        Ok(response) if serves(response.status()) => outage::answered(),
+        _ => outage::unanswered(),
+    }
+    result
+}
+
+/// Whether a response with this status comes from an API server that does its work.
+fn serves(status: StatusCode) -> bool {
+    !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_make_a_policy() {
+        assert!(retries().is_some());
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer_and_not_now_is_none() {
+        for (code, answer) in [
+            (200, true),
+            (403, true),
+            (404, true),
+            (410, true),
+            (429, false),
+            (503, false),
+            (500, false),
+        ] {
+            assert_eq!(
+                serves(StatusCode::from_u16(code).expect("a status")),
+                answer,
+                "{code}"
+            );
+        }
+    }
 }

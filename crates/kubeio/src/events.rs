@@ -20,7 +20,7 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Events waiting to be sent. When the API server is away longer than this lasts, the newest are dropped and counted.
 const QUEUE: usize = 1024;
@@ -59,10 +59,16 @@ struct Queued {
     message: String,
 }
 
+enum Message {
+    Event(Box<Queued>),
+    /// Everything before this was tried.
+    Flush(oneshot::Sender<()>),
+}
+
 /// Where a component drops its events. Cheap to clone; never blocks.
 #[derive(Clone)]
 pub struct EventSink {
-    queue: mpsc::Sender<Queued>,
+    queue: mpsc::Sender<Message>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -101,11 +107,11 @@ impl EventSink {
             reason: reason.into(),
             message: shortened(message.into()),
         };
-        if let Err(refused) = self.queue.try_send(queued) {
+        if let Err(refused) = self.queue.try_send(Message::Event(Box::new(queued))) {
             let lost = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
-            let event = match refused {
-                mpsc::error::TrySendError::Full(event) | mpsc::error::TrySendError::Closed(event) => event,
-            };
+            let (mpsc::error::TrySendError::Full(message) | mpsc::error::TrySendError::Closed(message)) =
+                refused;
+            let Message::Event(event) = message else { return };
             tracing::warn!(
                 reason = event.reason,
                 message = event.message,
@@ -113,6 +119,26 @@ impl EventSink {
                 "an event was dropped: the queue is full"
             );
         }
+    }
+
+    /// Waits until what was published before is written, at most for `timeout`: for a process that is about to end. False when
+    /// something may be lost.
+    pub async fn flush(&self, timeout: Duration) -> bool {
+        let (done, written) = oneshot::channel();
+        let flushed = async { self.queue.send(Message::Flush(done)).await.is_ok() && written.await.is_ok() };
+        let all = tokio::time::timeout(timeout, flushed).await.unwrap_or(false);
+        if !all {
+            tracing::warn!(
+                waited_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+                "some events were not written when the process stopped"
+            );
+        }
+        all
+    }
+
+    /// How many events can be published now without one being dropped.
+    pub fn room(&self) -> usize {
+        self.queue.capacity()
     }
 
     /// Events dropped so far because the queue was full.
@@ -163,8 +189,17 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Queued>) {
-        while let Some(event) = inbox.recv().await {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        while let Some(message) = inbox.recv().await {
+            let event = match message {
+                Message::Event(event) => event,
+                Message::Flush(done) => {
+                    if done.send(()).is_err() {
+                        tracing::debug!("whoever waited for the events has given up");
+                    }
+                    continue;
+                }
+            };
             let mut pause = RETRY_FIRST;
             // What happens while the API server is away is what people look for afterwards: it waits in the queue.
             while let Err(error) = self.write(&event).await {

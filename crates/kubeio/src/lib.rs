@@ -3,11 +3,18 @@
 //! Nothing here decides anything. A watch hands over objects, the pure crates decide, a writer sends one patch.
 
 pub mod client;
+pub mod configuration;
 pub mod events;
+mod outage;
+pub mod review;
+pub mod text;
 pub mod thin;
 pub mod watch;
 
-pub use client::{ConnectError, connect};
+pub use client::{ConnectError, connect, connect_with};
+pub use configuration::{
+    ConfigEvent, ConfigObject, LAST_VALID_CONFIG, watch_configuration, watch_own_configuration,
+};
 pub use events::{EventKind, EventSink};
 pub use kube_runtime::watcher::{Config as WatchConfig, Event};
 pub use watch::{Relist, watch};

@@ -1,24 +1,22 @@
-//! Watches that never end: streaming lists where the API server has them, back-off and log lines where it fails.
+//! Watches that never end: streaming lists where the API server has them, pauses and log lines where it fails.
 
 use std::{
     collections::BTreeSet,
     fmt::Debug,
     pin::Pin,
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
 };
 
-use futures::{Stream, StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, future, stream};
 use kube::{Api, Resource, ResourceExt as _};
 use kube_runtime::watcher::{self, Config, Event};
 use serde::de::DeserializeOwned;
 
+use crate::outage::{Failure, Patience};
+
 /// Page of the list fall-back. Small pages keep the parse garbage small: it is the transient, not the kept objects,
 /// that decides a speaker's memory.
 const PAGE: u32 = 50;
-const BACKOFF_FIRST: Duration = Duration::from_millis(200);
-/// A returning API server is noticed within this time by every watch.
-const BACKOFF_MAX: Duration = Duration::from_secs(8);
 
 /// Set once the API server has refused a streaming list (feature gate `WatchList` off, as by default in 1.33): the
 /// watcher itself would ask in the same way for ever.
@@ -26,19 +24,52 @@ static STREAMING_REFUSED: AtomicBool = AtomicBool::new(false);
 
 type Inner<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
 
+/// What a watch sees.
+#[derive(Debug)]
+pub(crate) enum Observed<K> {
+    /// What kube's watcher says.
+    Event(Event<K>),
+    /// The API server knows no such kind (404). Repeated at every attempt.
+    NotServed,
+    /// We may not look (403). Repeated at every attempt.
+    Forbidden,
+}
+
 struct State<K> {
     api: Api<K>,
     config: Config,
     inner: Inner<K>,
     streaming: bool,
-    failures: u32,
+    patience: Patience,
+    /// Due before the next attempt.
+    pause: Option<Failure>,
+    /// The last answer was "too old": twice in a row is no progress.
+    expired: bool,
 }
 
 /// Watches `api` for ever. `what` names the watch in log lines (`"services"`).
 ///
-/// Errors are logged and retried with a jittered back-off of at most eight seconds. As in kube, `Init` opens a fresh
-/// list, `InitApply` carries its objects, and after `InitDone` whatever was not listed is gone ([`Relist`] helps).
+/// Errors are logged and tried again; a returning API server is noticed within two seconds by all watches of the process
+/// together. As in kube, `Init` opens a fresh list, `InitApply` carries its objects, and after `InitDone` whatever was
+/// not listed is gone ([`Relist`] helps).
 pub fn watch<K>(what: &'static str, api: Api<K>, config: Config) -> impl Stream<Item = Event<K>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    observe(what, api, config).filter_map(|observed| {
+        future::ready(match observed {
+            Observed::Event(event) => Some(event),
+            Observed::NotServed | Observed::Forbidden => None,
+        })
+    })
+}
+
+/// As [`watch`], with refusals told.
+pub(crate) fn observe<K>(
+    what: &'static str,
+    api: Api<K>,
+    config: Config,
+) -> impl Stream<Item = Observed<K>> + Send
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -48,40 +79,92 @@ where
         api,
         config,
         streaming,
-        failures: 0,
+        patience: Patience::new(),
+        pause: None,
+        expired: false,
     };
     stream::unfold(state, move |mut state| async move {
         loop {
+            if let Some(failure) = state.pause.take() {
+                state.patience.pause(failure).await;
+            }
+            state.patience.attempt();
             let error = match state.inner.next().await {
                 Some(Ok(event)) => {
-                    if state.failures > 0 && !matches!(event, Event::Init) {
-                        tracing::info!(watch = what, failures = state.failures, "the watch works again");
-                        state.failures = 0;
+                    // `Init` may come before any request was sent.
+                    if !matches!(event, Event::Init) {
+                        state.expired = false;
+                        let failures = state.patience.success();
+                        if failures > 0 {
+                            tracing::info!(watch = what, failures, "the watch works again");
+                        }
                     }
-                    return Some((event, state));
+                    return Some((Observed::Event(event), state));
                 }
                 Some(Err(error)) => error,
                 None => {
-                    state.inner = start(&state.api, &state.config, state.streaming);
+                    state.restart();
                     continue;
                 }
             };
-            if state.streaming && refuses_streaming(&error) {
-                STREAMING_REFUSED.store(true, Ordering::Relaxed);
-                tracing::info!(
-                    watch = what,
-                    "the API server has no streaming lists; listing in pages"
-                );
-                state.streaming = false;
-                state.inner = start(&state.api, &state.config, false);
-                continue;
+            match classify(&error) {
+                Answer::NoStreaming if state.streaming => {
+                    STREAMING_REFUSED.store(true, Ordering::Relaxed);
+                    tracing::info!(
+                        watch = what,
+                        "the API server has no streaming lists; listing in pages"
+                    );
+                    state.streaming = false;
+                    state.restart();
+                }
+                // A restarted API server knows no history: that is an answer, the list is fetched at once.
+                Answer::Expired if !std::mem::replace(&mut state.expired, true) => {
+                    tracing::debug!(watch = what, %error, "too old to continue; listing again");
+                    state.restart();
+                }
+                Answer::NotServed => {
+                    if state.patience.failures() == 0 {
+                        tracing::info!(
+                            watch = what,
+                            "the kind is not served; asking again now and then, in case its CRD is installed"
+                        );
+                    }
+                    state.pause = Some(Failure::Refused);
+                    return Some((Observed::NotServed, state));
+                }
+                Answer::Forbidden => {
+                    state.report(what, &error);
+                    state.pause = Some(Failure::Refused);
+                    return Some((Observed::Forbidden, state));
+                }
+                Answer::NoStreaming | Answer::Expired | Answer::None => {
+                    state.report(what, &error);
+                    state.pause = Some(Failure::Unreachable);
+                }
             }
-            let pause = backoff(state.failures, jitter_source());
-            report(what, &error, state.failures, pause);
-            state.failures = state.failures.saturating_add(1);
-            tokio::time::sleep(pause).await;
         }
     })
+}
+
+impl<K> State<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    /// From the list on.
+    fn restart(&mut self) {
+        self.inner = start(&self.api, &self.config, self.streaming);
+    }
+
+    /// The first failure of an outage is worth a warning; what follows is the same outage.
+    fn report(&self, what: &'static str, error: &watcher::Error) {
+        let failures = self.patience.failures();
+        let error = with_causes(error);
+        if failures == 0 || failures.is_multiple_of(50) {
+            tracing::warn!(watch = what, error, failures, "the watch failed, trying again");
+        } else {
+            tracing::debug!(watch = what, error, failures, "the watch failed, trying again");
+        }
+    }
 }
 
 fn start<K>(api: &Api<K>, config: &Config, streaming: bool) -> Inner<K>
@@ -96,50 +179,53 @@ where
     Box::pin(watcher::watcher(api.clone(), config))
 }
 
-fn refuses_streaming(error: &watcher::Error) -> bool {
-    let (watcher::Error::WatchStartFailed(source) | watcher::Error::WatchFailed(source)) = error else {
-        return false;
-    };
-    matches!(source, kube::Error::Api(status) if matches!(status.code, 400 | 422))
-}
-
-/// The first failure of an outage is worth a warning; what follows is the same outage.
-fn report(what: &'static str, error: &watcher::Error, failures: u32, pause: Duration) {
-    let retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-    if is_not_found(error) {
-        if failures == 0 {
-            tracing::info!(
-                watch = what,
-                "the kind is not served yet; is its CRD installed? asking again"
-            );
+/// The error and what is behind it: "client error (Connect)" alone tells nobody what to do.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
         }
-    } else if failures == 0 || failures.is_multiple_of(20) {
-        tracing::warn!(watch = what, %error, failures, retry_ms, "the watch failed, trying again");
-    } else {
-        tracing::debug!(watch = what, %error, failures, retry_ms, "the watch failed, trying again");
+        cause = error.source();
     }
+    text
 }
 
-fn is_not_found(error: &watcher::Error) -> bool {
-    let (watcher::Error::InitialListFailed(source) | watcher::Error::WatchStartFailed(source)) = error else {
-        return false;
+/// What the API server has said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// Nothing that tells anything about the request.
+    None,
+    /// It does not know streaming lists.
+    NoStreaming,
+    /// What we know is too old to go on from.
+    Expired,
+    NotServed,
+    Forbidden,
+}
+
+fn classify(error: &watcher::Error) -> Answer {
+    let started = matches!(
+        error,
+        watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_)
+    );
+    let code = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.code,
+        _ => return Answer::None,
     };
-    matches!(source, kube::Error::Api(status) if status.code == 404)
-}
-
-/// Exponential from [`BACKOFF_FIRST`] to [`BACKOFF_MAX`], the upper half of each step left to `jitter` (0..=255).
-fn backoff(failures: u32, jitter: u8) -> Duration {
-    let step = BACKOFF_FIRST
-        .saturating_mul(1 << failures.min(10))
-        .min(BACKOFF_MAX);
-    step / 2 + step / 2 * u32::from(jitter) / 255
-}
-
-/// Low bits of the clock: enough to keep a cluster's watches from asking in step after an outage.
-fn jitter_source() -> u8 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| (since.subsec_nanos() >> 10) as u8)
+    match code {
+        400 | 422 if started => Answer::NoStreaming,
+        410 => Answer::Expired,
+        404 => Answer::NotServed,
+        403 => Answer::Forbidden,
+        _ => Answer::None,
+    }
 }
 
 /// Namespace and name, the key of an object within its kind.
@@ -182,13 +268,34 @@ impl Relist {
 mod tests {
     use super::*;
     use crate::thin::Namespace;
+    use kube::core::Status;
 
     #[test]
-    fn backoff_grows_to_its_cap_and_never_reaches_zero() {
-        assert_eq!(backoff(0, 0), BACKOFF_FIRST / 2);
-        assert_eq!(backoff(0, 255), BACKOFF_FIRST);
-        assert!(backoff(3, 128) > backoff(2, 128));
-        assert_eq!(backoff(40, 255), BACKOFF_MAX);
+    fn answers_are_told_from_silence() {
+        let status = |code| {
+            Box::new(Status {
+                code,
+                ..Status::default()
+            })
+        };
+        let api = |code| kube::Error::Api(status(code));
+        let silent = kube::Error::LinesCodecMaxLineLengthExceeded;
+        for (error, answer) in [
+            (watcher::Error::InitialListFailed(api(404)), Answer::NotServed),
+            (watcher::Error::WatchStartFailed(api(404)), Answer::NotServed),
+            (watcher::Error::WatchStartFailed(api(403)), Answer::Forbidden),
+            (watcher::Error::WatchStartFailed(api(422)), Answer::NoStreaming),
+            (watcher::Error::WatchStartFailed(api(410)), Answer::Expired),
+            (watcher::Error::WatchError(status(410)), Answer::Expired),
+            (watcher::Error::InitialListFailed(api(410)), Answer::Expired),
+            (watcher::Error::InitialListFailed(api(400)), Answer::None),
+            (watcher::Error::WatchError(status(500)), Answer::None),
+            (watcher::Error::WatchStartFailed(api(503)), Answer::None),
+            (watcher::Error::WatchFailed(silent), Answer::None),
+            (watcher::Error::NoResourceVersion, Answer::None),
+        ] {
+            assert_eq!(classify(&error), answer, "{error}");
+        }
     }
 
     #[test]

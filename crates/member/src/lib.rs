@@ -19,7 +19,6 @@
 
 #![forbid(unsafe_code)]
 
-mod calls;
 mod closeup;
 mod codec;
 mod departure;

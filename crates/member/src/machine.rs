@@ -1,5 +1,7 @@
 //! The membership machine.
 
+mod roster;
+
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -330,61 +332,6 @@ impl Member {
             self.act(now, again);
             // Peers may have taken a new identity at the same moment, and know us under the old one as we know them.
             self.call_all(now);
-        }
-    }
-
-    /// Takes over which peers `foca` holds for alive and reports the differences.
-    fn compare(&mut self, now: Instant) {
-        let active: BTreeMap<NodeName, Identity> = self
-            .foca
-            .iter_members()
-            .map(|member| (Arc::clone(&member.id().name), member.id().clone()))
-            .collect();
-        let mut doubted = Vec::new();
-        for (name, peer) in &mut self.peers {
-            if peer.state != PeerState::Alive || active.contains_key(name) {
-                peer.doubted_until = None;
-                continue;
-            }
-            let hearsay = self
-                .hearsay
-                .as_ref()
-                .is_some_and(|suspected| !suspected.contains(name));
-            if peer.doubted_until.is_none() && hearsay {
-                peer.doubted_until = Some(now + self.timing.doubt);
-                self.timers.set(now + self.timing.doubt, Wake::EndDoubt);
-                doubted.push(peer.callable(name));
-            }
-            if peer.doubted_until.is_none_or(|until| until <= now) {
-                peer.doubted_until = None;
-                peer.state = PeerState::Dead;
-                peer.since = now;
-                self.suspicions.remove(name);
-                self.outputs.push_back(Output::Lost(Arc::clone(name)));
-            }
-        }
-        if !active.is_empty() && !core::mem::replace(&mut self.heard_once, true) {
-            self.timers.set(now, Wake::CallPresumed);
-            self.timers
-                .set(now + self.timing.presumption_once_heard, Wake::EndPresumption);
-        }
-        for (name, identity) in active {
-            let address = identity.address;
-            let unheard = Peer::new(now, PeerState::Unheard, address);
-            let peer = self.peers.entry(Arc::clone(&name)).or_insert(unheard);
-            if peer.state != PeerState::Alive {
-                if !peer.state.is_live() {
-                    self.outputs.push_back(Output::Joined(Arc::clone(&name)));
-                }
-                peer.state = PeerState::Alive;
-                peer.since = now;
-                self.watches.restart(now, &name);
-            }
-            peer.identity = Some(identity);
-        }
-        // Its answer comes under an identity that we hold for dead, and is told so: it takes a new one.
-        for identity in doubted {
-            self.drive(now, |foca, collected| foca.announce(identity, collected));
         }
     }
 

@@ -1,13 +1,17 @@
 //! Layer-2 advertisements: which pools are answered for, by which nodes, on which interfaces.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::issue::{Finding, Reason};
 use crate::labels::SelectorSpec;
 use crate::pool::unique;
-use crate::{Labels, Pool, Selector};
+use crate::select::{PoolNames, Selectable};
+use crate::settle::{Contender, Origin};
+use crate::{Labels, Selector};
 
 /// `spec` of an `L2Advertisement`, v1beta1, as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,10 +60,11 @@ pub struct PreferredNode {
 /// A validated layer-2 advertisement, its pools resolved to names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct L2Advertisement {
-    /// `metadata.name`; of several advertisements that say the same, the first by name.
+    /// `metadata.name`; of several advertisements that say the same, the first by name. `AddressPool/` or `ConfigMap/` and
+    /// the name of the pool, where the pool itself carries the protocol.
     pub name: String,
     /// Names of the pools it is for.
-    pub pools: BTreeSet<String>,
+    pub pools: Arc<BTreeSet<String>>,
     /// Nodes that may answer; empty means all.
     pub node_selectors: Vec<Selector>,
     /// Interfaces to answer on; empty means all.
@@ -107,17 +112,40 @@ impl L2Advertisement {
         matching.map(|entry| u64::from(entry.weight)).sum()
     }
 
-    /// Whether another advertisement adds nothing to this one for a service that both cover.
-    ///
-    /// Advertisements with preferences never say the same: their weights add up.
-    pub(crate) fn says_same(&self, other: &Self) -> bool {
-        self.preferred_nodes.is_empty()
-            && other.preferred_nodes.is_empty()
-            && self.pools == other.pools
-            && self.node_selectors == other.node_selectors
-            && self.interfaces == other.interfaces
-            && self.service_selectors == other.service_selectors
+    /// What must differ for another advertisement to add something for a service that both cover. `None` is equal to
+    /// nothing: preferences add up.
+    pub(crate) fn gist(&self) -> Option<Gist> {
+        self.preferred_nodes.is_empty().then(|| {
+            let set = |selectors: &[Selector]| selectors.iter().cloned().collect();
+            Gist {
+                pools: PoolNames(Arc::clone(&self.pools)),
+                node_selectors: set(&self.node_selectors),
+                interfaces: self.interfaces.clone(),
+                service_selectors: set(&self.service_selectors),
+            }
+        })
     }
+
+    /// An advertisement without any restriction, for a pool that carries protocol layer2.
+    pub(crate) fn of_pool(origin: &str, pool: &str) -> Self {
+        Self {
+            name: format!("{origin}/{pool}"),
+            pools: Arc::new(BTreeSet::from([pool.to_owned()])),
+            node_selectors: Vec::new(),
+            interfaces: BTreeSet::new(),
+            service_selectors: Vec::new(),
+            preferred_nodes: Vec::new(),
+        }
+    }
+}
+
+/// See [`L2Advertisement::gist`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Gist {
+    pools: PoolNames,
+    node_selectors: BTreeSet<Selector>,
+    interfaces: BTreeSet<String>,
+    service_selectors: BTreeSet<Selector>,
 }
 
 fn any_or_empty(selectors: &[Selector], labels: &Labels) -> bool {
@@ -125,7 +153,7 @@ fn any_or_empty(selectors: &[Selector], labels: &Labels) -> bool {
 }
 
 /// An advertisement whose pools are not resolved yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ParsedL2 {
     pool_names: BTreeSet<String>,
     pool_selectors: Vec<Selector>,
@@ -163,40 +191,42 @@ impl ParsedL2 {
             )?,
             rest: L2Advertisement {
                 name: name.to_owned(),
-                pools: BTreeSet::new(),
+                pools: Arc::default(),
                 node_selectors: selectors(spec.node_selectors.as_ref(), "spec.nodeSelectors")?,
-                interfaces: unique(spec.interfaces.as_ref(), "spec.interfaces")?,
+                // Go does not mind a repeated name here.
+                interfaces: spec.interfaces.iter().flatten().cloned().collect(),
                 service_selectors: selectors(spec.service_selectors.as_ref(), "spec.serviceSelectors")?,
                 preferred_nodes,
             },
         })
     }
 
-    /// Finds the pools. The finding is a hint: the pool may be created later, as Go allows.
-    pub(crate) fn resolve<'a>(
-        self,
-        pools: impl Iterator<Item = &'a Pool>,
-    ) -> (L2Advertisement, Option<Finding>) {
+    /// Finds the pools. The finding is a hint.
+    pub(crate) fn resolve(self, pools: &Selectable<'_>) -> (L2Advertisement, Option<Finding>) {
         let mut resolved = self.rest;
-        let all = self.pool_names.is_empty() && self.pool_selectors.is_empty();
-        let chosen = pools.filter(|pool| {
-            all || self.pool_names.contains(&pool.name)
-                || self
-                    .pool_selectors
-                    .iter()
-                    .any(|selector| selector.matches(&pool.labels))
-        });
-        resolved.pools = chosen.map(|pool| pool.name.clone()).collect();
-        let unknown: Vec<&str> = self
-            .pool_names
-            .iter()
-            .filter(|name| !resolved.pools.contains(*name))
-            .map(String::as_str)
-            .collect();
-        let finding = (!unknown.is_empty()).then(|| {
-            let message = format!("no valid IPAddressPool is named {}", unknown.join(", "));
-            Finding::new("spec.ipAddressPools", Reason::UnknownPool, message)
-        });
-        (resolved, finding)
+        resolved.pools = pools.select(&self.pool_names, &self.pool_selectors);
+        (resolved, pools.unknown(&self.pool_names))
+    }
+}
+
+/// Advertisements are not in conflict with one another: they add up.
+impl Contender for ParsedL2 {
+    type Ledger = ();
+    type Clash = Infallible;
+
+    fn clash(&self, (): &()) -> Option<(usize, Infallible)> {
+        None
+    }
+
+    fn take(&self, (): &mut (), _index: usize) {}
+
+    fn release(&self, (): &mut (), _index: usize) {}
+
+    fn same_claims(&self, _other: &Self) -> bool {
+        true
+    }
+
+    fn explain(&self, clash: &Infallible, _winner: &Self, _winner_origin: &Origin) -> Finding {
+        match *clash {}
     }
 }

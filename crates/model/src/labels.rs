@@ -22,6 +22,26 @@ pub struct SelectorSpec {
     pub match_expressions: Option<Vec<ExpressionSpec>>,
 }
 
+impl SelectorSpec {
+    /// The same with the values of expressions in order, and empty lists as none.
+    fn normal(&self) -> Self {
+        let expressions = self.match_expressions.iter().flatten().cloned();
+        let expressions: Vec<ExpressionSpec> = expressions
+            .map(|mut expression| {
+                if let Some(values) = &mut expression.values {
+                    values.sort();
+                }
+                expression.values = expression.values.filter(|values| !values.is_empty());
+                expression
+            })
+            .collect();
+        Self {
+            match_labels: self.match_labels.clone().filter(|labels| !labels.is_empty()),
+            match_expressions: Some(expressions).filter(|list| !list.is_empty()),
+        }
+    }
+}
+
 /// `metav1.LabelSelectorRequirement` as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -131,11 +151,13 @@ impl Selector {
     /// Validates a list of alternatives; a repeated one is refused, as the Go version does.
     pub(crate) fn list(specs: Option<&Vec<SelectorSpec>>, field: &str) -> Result<Vec<Self>, Finding> {
         let mut selectors: Vec<Self> = Vec::new();
+        // As written, not as it selects: the same said in labels and in expressions is no repetition for Go.
+        let mut seen: BTreeMap<SelectorSpec, usize> = BTreeMap::new();
         for (index, spec) in specs.into_iter().flatten().enumerate() {
             let field = format!("{field}[{index}]");
             let selector =
                 Self::new(spec).map_err(|error| Finding::new(&field, Reason::InvalidSelector, error))?;
-            if let Some(first) = selectors.iter().position(|known| *known == selector) {
+            if let Some(first) = seen.insert(spec.normal(), index) {
                 let message = format!("repeats the selector at index {first}; remove one of them");
                 return Err(Finding::new(field, Reason::DuplicateEntry, message));
             }

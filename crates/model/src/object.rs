@@ -7,21 +7,51 @@ use serde_json::Value;
 
 use crate::Labels;
 
-/// Kinds that configure `MetalLB`.
+/// Kinds that configure `MetalLB`. Of two objects that are otherwise equal the one of the earlier kind wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// `ipaddresspools.metallb.io`
     IpAddressPool,
     /// `l2advertisements.metallb.io`
     L2Advertisement,
+    /// `bgpadvertisements.metallb.io`
+    BgpAdvertisement,
+    /// `bgppeers.metallb.io`
+    BgpPeer,
+    /// `bfdprofiles.metallb.io`
+    BfdProfile,
+    /// `communities.metallb.io`
+    Community,
+    /// `addresspools.metallb.io`, deprecated: the pool carries its protocol.
+    AddressPool,
+    /// The `ConfigMap` `config` of our namespace, deprecated: the whole configuration of v0.3 to v0.12 as one text.
+    ConfigMap,
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::IpAddressPool,
+        Self::L2Advertisement,
+        Self::BgpAdvertisement,
+        Self::BgpPeer,
+        Self::BfdProfile,
+        Self::Community,
+        Self::AddressPool,
+        Self::ConfigMap,
+    ];
+
     /// Kind as Kubernetes spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::IpAddressPool => "IPAddressPool",
             Self::L2Advertisement => "L2Advertisement",
+            Self::BgpAdvertisement => "BGPAdvertisement",
+            Self::BgpPeer => "BGPPeer",
+            Self::BfdProfile => "BFDProfile",
+            Self::Community => "Community",
+            Self::AddressPool => "AddressPool",
+            Self::ConfigMap => "ConfigMap",
         }
     }
 }
@@ -81,22 +111,49 @@ pub struct Source<T> {
 impl<T: DeserializeOwned> Source<T> {
     /// Reads both specs leniently: an unreadable `spec` becomes a value, an unreadable `lastValidSpec` counts as none.
     pub fn from_json(object: ObjectRef, labels: Labels, spec: Value, last_valid: Option<Value>) -> Self {
+        Self::from_result(object, labels, Ok(spec), last_valid)
+    }
+
+    /// The same for a spec of which it may be known already that it cannot be read.
+    pub fn from_result(
+        object: ObjectRef,
+        labels: Labels,
+        spec: Result<Value, Unreadable>,
+        last_valid: Option<Value>,
+    ) -> Self {
         Self {
             object,
             labels,
-            spec: serde_path_to_error::deserialize(spec).map_err(|error| {
-                let path = error.path().to_string();
-                let field = if path == "." {
-                    "spec".to_owned()
-                } else {
-                    format!("spec.{path}")
-                };
-                Unreadable {
-                    field,
-                    message: error.into_inner().to_string(),
-                }
-            }),
-            last_valid: last_valid.and_then(|value| serde_json::from_value(value).ok()),
+            spec: spec.and_then(read),
+            last_valid: last_valid.and_then(|value| read(value).ok()),
         }
     }
+}
+
+/// Reads a spec; the error names the field.
+pub(crate) fn read<T: DeserializeOwned>(spec: Value) -> Result<T, Unreadable> {
+    // A stored object without a spec says the same as one with an empty spec.
+    let spec = if spec.is_null() {
+        Value::Object(serde_json::Map::new())
+    } else {
+        spec
+    };
+    if !spec.is_object() {
+        // serde would take a list for the fields in order.
+        return Err(Unreadable {
+            field: "spec".to_owned(),
+            message: "it is not an object".to_owned(),
+        });
+    }
+    serde_path_to_error::deserialize(spec).map_err(|error| {
+        let path = error.path().to_string();
+        Unreadable {
+            field: if path == "." {
+                "spec".to_owned()
+            } else {
+                format!("spec.{path}")
+            },
+            message: error.into_inner().to_string(),
+        }
+    })
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::claims::RangeMap;
 use crate::issue::{Finding, Reason};
 use crate::labels::SelectorSpec;
 use crate::{Family, IpRange, Labels, Selector};
@@ -13,7 +14,8 @@ use crate::{Family, IpRange, Labels, Selector};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PoolSpec {
-    /// CIDRs and `start-end` ranges.
+    /// CIDRs and `start-end` ranges; `null` is an empty list.
+    #[serde(deserialize_with = "null_is_default")]
     pub addresses: Vec<String>,
     /// False: only services that ask for this pool or one of its addresses get one. Default true.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,19 +125,20 @@ impl Pool {
             return Err(Finding::new("spec.addresses", Reason::InvalidAddress, message));
         }
         let mut ranges: Vec<IpRange> = Vec::with_capacity(spec.addresses.len());
+        let mut seen = RangeMap::default();
         for (index, text) in spec.addresses.iter().enumerate() {
-            let field = format!("spec.addresses[{index}]");
+            let field = || format!("spec.addresses[{index}]");
             let range: IpRange = text
                 .parse()
-                .map_err(|error| Finding::new(&field, Reason::InvalidAddress, error))?;
-            for (earlier, known) in ranges.iter().enumerate() {
-                if let Some(both) = known.overlap(&range) {
-                    let message = format!(
-                        "{range} and {known} (index {earlier}) both hold {both}; list every address once"
-                    );
-                    return Err(Finding::new(field, Reason::AddressOverlap, message));
-                }
+                .map_err(|error| Finding::new(field(), Reason::InvalidAddress, error))?;
+            if let Some((known, earlier)) = seen.overlapping(&range) {
+                let both = known.overlap(&range).unwrap_or(range);
+                let message = format!(
+                    "{range} and {known} (index {earlier}) both hold {both}; list every address once"
+                );
+                return Err(Finding::new(field(), Reason::AddressOverlap, message));
             }
+            seen.insert(&range, index);
             ranges.push(range);
         }
         Ok(Self {
@@ -149,16 +152,6 @@ impl Pool {
                 .as_ref()
                 .map(ServiceAllocation::parse)
                 .transpose()?,
-        })
-    }
-
-    /// First overlap with another pool: this pool's range, the other's, and what both hold.
-    pub(crate) fn overlap(&self, other: &Self) -> Option<(IpRange, IpRange, IpRange)> {
-        self.ranges.iter().find_map(|mine| {
-            other
-                .ranges
-                .iter()
-                .find_map(|theirs| mine.overlap(theirs).map(|both| (*mine, *theirs, both)))
         })
     }
 }
@@ -192,4 +185,11 @@ pub(crate) fn unique(names: Option<&Vec<String>>, field: &str) -> Result<BTreeSe
         }
     }
     Ok(set)
+}
+
+/// Go reads `null` as the zero value.
+fn null_is_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }

@@ -1,103 +1,62 @@
-//! Which of an object's specs is in force: the present one, the last valid one, or none.
+//! Which of its specs is in force for each thing that the sources define: the present one, the last valid one, or none.
 //!
-//! Objects are judged one by one first, then pools against each other. What was in force before never loses to what is
-//! new; among equals the older object wins.
+//! Everything is judged alone first, then against the others. What was in force before never loses to what is new;
+//! among equals the older object wins, then the kind, then the name.
 
 use std::cmp::Ordering;
 
-use crate::issue::{Effect, Finding, Issue, Reason};
-use crate::{ObjectRef, Pool, PoolSpec, Source};
+use crate::ObjectRef;
+use crate::issue::{Effect, Finding, Issue};
+use crate::legacy::Place;
 
-/// Judges one object alone with `parse`. Returns what is in force, and what is wrong with the present spec.
-pub(crate) fn settle_one<T, V>(
-    source: &Source<T>,
-    parse: impl Fn(&T) -> Result<V, Finding>,
-) -> (Option<V>, Option<Issue>) {
-    let present = match &source.spec {
-        Ok(spec) => parse(spec),
-        Err(unreadable) => Err(Finding::new(
-            &unreadable.field,
-            Reason::InvalidSpec,
-            format!("cannot be read ({}); correct it", unreadable.message),
-        )),
-    };
-    match present {
-        Ok(value) => (Some(value), None),
-        Err(finding) => {
-            let earlier = source.last_valid.as_ref().and_then(|spec| parse(spec).ok());
-            let effect = if earlier.is_some() {
-                Effect::LastValid
-            } else {
-                Effect::LeftOut
-            };
-            (earlier, Some(finding.into_issue(source.object.clone(), effect)))
+/// Where a thing is defined.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) object: ObjectRef,
+    pub(crate) place: Place,
+    /// Index among the entries of the same object.
+    pub(crate) index: usize,
+}
+
+impl Origin {
+    pub(crate) fn object(object: &ObjectRef) -> Self {
+        Self {
+            object: object.clone(),
+            place: Place::Object,
+            index: 0,
         }
+    }
+
+    pub(crate) fn issue(&self, finding: Finding, effect: Effect) -> Issue {
+        finding.into_issue(self.object.clone(), effect)
     }
 }
 
-/// Pools that are in force, in the order of their names, without any overlap; and what is wrong with the others.
-pub(crate) fn settle_pools(sources: &[&Source<PoolSpec>]) -> (Vec<Pool>, Vec<Issue>) {
-    let mut issues = Vec::new();
-    let mut candidates: Vec<Candidate> = Vec::with_capacity(sources.len());
-    for source in sources {
-        let parse = |spec: &PoolSpec| Pool::parse(&source.object.name, &source.labels, spec);
-        let (settled, issue) = settle_one(source, parse);
-        let earlier = source.last_valid.as_ref().and_then(|spec| parse(spec).ok());
-        let present = if issue.is_none() { settled } else { None };
-        issues.extend(issue);
-        candidates.push(Candidate::new(source.object.clone(), present, earlier));
-    }
-    candidates.sort_by(Candidate::rank);
+/// What can be in conflict with others of its kind.
+pub(crate) trait Contender: Clone + PartialEq {
+    /// What those in force have taken.
+    type Ledger: Default;
+    /// How two of them are in conflict.
+    type Clash;
 
-    // Every round takes one candidate a step down (present, earlier, none), so the rounds end.
-    while let Some(loser) = first_loser(&candidates) {
-        candidates[loser].step_down();
-    }
-    // A candidate may have stepped down for one that stepped down later: what fits now is taken after all.
-    for index in 0..candidates.len() {
-        if candidates[index].stage > Stage::Present
-            && candidates[index]
-                .present
-                .as_ref()
-                .is_some_and(|pool| conflict(&candidates, index, pool).is_none())
-        {
-            candidates[index].stage = Stage::Present;
-        }
-    }
-    for (index, candidate) in candidates.iter().enumerate() {
-        let Some(present) = candidate
-            .present
-            .as_ref()
-            .filter(|_| candidate.stage > Stage::Present)
-        else {
-            continue;
-        };
-        if let Some((winner, (mine, theirs, both))) = conflict(&candidates, index, present) {
-            let field = present
-                .ranges
-                .iter()
-                .position(|range| *range == mine)
-                .unwrap_or_default();
-            let message = format!(
-                "{mine} of pool {} overlaps {theirs} of pool {}: both hold {both}; take {both} out of one of them",
-                present.name, winner.object.name
-            );
-            let finding = Finding::new(
-                format!("spec.addresses[{field}]"),
-                Reason::AddressOverlap,
-                message,
-            );
-            let effect = if candidate.in_force().is_some() {
-                Effect::LastValid
-            } else {
-                Effect::LeftOut
-            };
-            issues.push(finding.into_issue(candidate.object.clone(), effect));
-        }
-    }
-    let mut pools: Vec<Pool> = candidates.into_iter().filter_map(Candidate::into_pool).collect();
-    pools.sort_by(|a, b| a.name.cmp(&b.name));
-    (pools, issues)
+    /// First conflict with something taken, and by whom it is.
+    fn clash(&self, ledger: &Self::Ledger) -> Option<(usize, Self::Clash)>;
+    fn take(&self, ledger: &mut Self::Ledger, index: usize);
+    fn release(&self, ledger: &mut Self::Ledger, index: usize);
+    /// Whether both take the same.
+    fn same_claims(&self, other: &Self) -> bool;
+    /// What to say to the owner of this one. The field is named as in a custom resource.
+    fn explain(&self, clash: &Self::Clash, winner: &Self, winner_origin: &Origin) -> Finding;
+}
+
+/// One thing that a source defines, and how far it has stepped down.
+pub(crate) struct Candidate<V> {
+    origin: Origin,
+    present: Option<V>,
+    /// What is wrong with the present spec, unless that is reported for a whole section elsewhere.
+    finding: Option<Finding>,
+    earlier: Option<V>,
+    stage: Stage,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,30 +66,29 @@ enum Stage {
     Out,
 }
 
-/// One pool object and how far it has stepped down.
-struct Candidate {
-    object: ObjectRef,
-    present: Option<Pool>,
-    earlier: Option<Pool>,
-    stage: Stage,
-}
-
-impl Candidate {
-    fn new(object: ObjectRef, present: Option<Pool>, earlier: Option<Pool>) -> Self {
+impl<V: Contender> Candidate<V> {
+    /// `present`: what the present spec says; `Err(None)` when it is unusable and that is reported elsewhere.
+    /// `earlier`: what the last valid spec says, if it (still) means anything.
+    pub(crate) fn new(origin: Origin, present: Result<V, Option<Finding>>, earlier: Option<V>) -> Self {
+        let (present, finding) = match present {
+            Ok(value) => (Some(value), None),
+            Err(finding) => (None, finding),
+        };
         let stage = match (&present, &earlier) {
             (Some(_), _) => Stage::Present,
             (None, Some(_)) => Stage::Earlier,
             (None, None) => Stage::Out,
         };
         Self {
-            object,
+            origin,
             present,
+            finding,
             earlier,
             stage,
         }
     }
 
-    fn in_force(&self) -> Option<&Pool> {
+    fn in_force(&self) -> Option<&V> {
         match self.stage {
             Stage::Present => self.present.as_ref(),
             Stage::Earlier => self.earlier.as_ref(),
@@ -138,18 +96,10 @@ impl Candidate {
         }
     }
 
-    fn into_pool(self) -> Option<Pool> {
-        match self.stage {
-            Stage::Present => self.present,
-            Stage::Earlier => self.earlier,
-            Stage::Out => None,
-        }
-    }
-
-    /// Whether the addresses in force now were so before: then they do not yield to anything new.
+    /// Whether what is taken now was taken before: then it does not yield to anything new.
     fn established(&self) -> bool {
         match (self.in_force(), &self.earlier) {
-            (Some(pool), Some(earlier)) => pool.ranges == earlier.ranges,
+            (Some(value), Some(earlier)) => value.same_claims(earlier),
             _ => false,
         }
     }
@@ -161,53 +111,126 @@ impl Candidate {
         };
     }
 
-    /// Objects that were valid before come first, then older ones, then by name.
+    /// What was valid before comes first, then older objects, then by kind and name.
     fn rank(a: &Self, b: &Self) -> Ordering {
-        let key = |c: &Self| (c.earlier.is_none(), c.object.created);
-        key(a).cmp(&key(b)).then_with(|| a.object.cmp(&b.object))
+        let key = |c: &Self| (c.earlier.is_none(), c.origin.object.created);
+        key(a)
+            .cmp(&key(b))
+            .then_with(|| a.origin.object.cmp(&b.origin.object))
+            .then_with(|| a.origin.index.cmp(&b.origin.index))
     }
 }
 
-/// The candidate that has to step down next, if any two in force overlap.
-fn first_loser(candidates: &[Candidate]) -> Option<usize> {
-    // Sweep over the ranges by start: neighbours in that order are the only ones that need comparing, because the
-    // running maximum of the ends is kept.
-    let mut ranges: Vec<_> = candidates
-        .iter()
-        .enumerate()
-        .filter_map(|(index, candidate)| candidate.in_force().map(|pool| (index, pool)))
-        .flat_map(|(index, pool)| pool.ranges.iter().map(move |range| (*range, index)))
-        .collect();
-    ranges.sort_unstable();
-    let mut widest: Option<(crate::IpRange, usize)> = None;
-    for (range, index) in ranges {
-        if let Some((open, other)) = widest {
-            if open.overlap(&range).is_some() && other != index {
-                // Established beats new; else the lower rank (the list is sorted) wins.
-                let key = |i: usize| (!candidates[i].established(), i);
-                return Some(if key(index) > key(other) { index } else { other });
+/// What is in force, by object and index, free of conflicts. What is wrong with the rest is added to `issues`.
+pub(crate) fn settle<V: Contender>(
+    mut candidates: Vec<Candidate<V>>,
+    issues: &mut Vec<Issue>,
+) -> Vec<(Origin, V)> {
+    candidates.sort_by(Candidate::rank);
+    let mut ledger = elect(&mut candidates);
+    restore(&mut candidates, &mut ledger);
+    for (index, candidate) in candidates.iter().enumerate() {
+        let finding = match &candidate.present {
+            Some(present) if candidate.stage > Stage::Present => {
+                conflict(&candidates, &mut ledger, index, present)
             }
-            if open.family() == range.family() && open.end() >= range.end() {
+            Some(_) => None,
+            None => candidate.finding.clone(),
+        };
+        let effect = if candidate.in_force().is_some() {
+            Effect::LastValid
+        } else {
+            Effect::LeftOut
+        };
+        issues.extend(finding.map(|finding| candidate.origin.issue(finding, effect)));
+    }
+    let mut settled: Vec<_> = candidates
+        .into_iter()
+        .filter_map(|candidate| {
+            let value = match candidate.stage {
+                Stage::Present => candidate.present,
+                Stage::Earlier => candidate.earlier,
+                Stage::Out => None,
+            };
+            value.map(|value| (candidate.origin, value))
+        })
+        .collect();
+    settled.sort_by(|(a, _), (b, _)| a.object.cmp(&b.object).then(a.index.cmp(&b.index)));
+    settled
+}
+
+/// Lets every candidate step down until no two in force are in conflict.
+///
+/// In each round the candidates take what they claim, the established ones first; who finds something taken steps
+/// down. Every round takes at least one a step down (present, earlier, none), so the rounds end.
+fn elect<V: Contender>(candidates: &mut [Candidate<V>]) -> V::Ledger {
+    loop {
+        let mut ledger = V::Ledger::default();
+        let (established, new): (Vec<_>, Vec<_>) =
+            (0..candidates.len()).partition(|index| candidates[*index].established());
+        let mut losers = Vec::new();
+        for index in established.into_iter().chain(new) {
+            let Some(value) = candidates[index].in_force() else {
                 continue;
+            };
+            if value.clash(&ledger).is_some() {
+                losers.push(index);
+            } else {
+                value.take(&mut ledger, index);
             }
         }
-        widest = Some((range, index));
+        if losers.is_empty() {
+            return ledger;
+        }
+        for loser in losers {
+            candidates[loser].step_down();
+        }
     }
-    None
 }
 
-type Overlap = (crate::IpRange, crate::IpRange, crate::IpRange);
+/// Who stepped down for one that stepped down later gets what is free now.
+fn restore<V: Contender>(candidates: &mut [Candidate<V>], ledger: &mut V::Ledger) {
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for (index, candidate) in candidates.iter_mut().enumerate() {
+            let Some(present) = candidate
+                .present
+                .as_ref()
+                .filter(|_| candidate.stage > Stage::Present)
+            else {
+                continue;
+            };
+            if let Some(value) = candidate.in_force() {
+                value.release(ledger, index);
+            }
+            if present.clash(ledger).is_none() {
+                candidate.stage = Stage::Present;
+                changed = true;
+            }
+            if let Some(value) = candidate.in_force() {
+                value.take(ledger, index);
+            }
+        }
+    }
+}
 
-/// First candidate in force, other than `index`, that shares an address with `pool`.
-fn conflict<'a>(candidates: &'a [Candidate], index: usize, pool: &Pool) -> Option<(&'a Candidate, Overlap)> {
-    candidates
-        .iter()
-        .enumerate()
-        .filter(|(other, _)| *other != index)
-        .find_map(|(_, candidate)| {
-            candidate
-                .in_force()
-                .and_then(|other| pool.overlap(other))
-                .map(|overlap| (candidate, overlap))
-        })
+fn conflict<V: Contender>(
+    candidates: &[Candidate<V>],
+    ledger: &mut V::Ledger,
+    index: usize,
+    present: &V,
+) -> Option<Finding> {
+    let candidate = &candidates[index];
+    if let Some(value) = candidate.in_force() {
+        value.release(ledger, index);
+    }
+    let clash = present.clash(ledger);
+    if let Some(value) = candidate.in_force() {
+        value.take(ledger, index);
+    }
+    let (winner, clash) = clash?;
+    let winner = &candidates[winner];
+    let finding = present.explain(&clash, winner.in_force()?, &winner.origin);
+    Some(candidate.origin.place.locate(finding))
 }

@@ -81,7 +81,7 @@ fn container(spec: &MetalLBSpec, installation: &Installation) -> Container {
         image_pull_policy: Some("IfNotPresent".into()),
         // The last words of a container that fails reach the pod's status, and from there the MetalLB resource's.
         termination_message_policy: Some("FallbackToLogsOnError".into()),
-        args: Some(arguments(spec, installation)),
+        args: Some(own_arguments(spec, installation)),
         env: Some(environment(spec, installation)),
         ports: Some(vec![ContainerPort {
             name: Some("monitoring".into()),
@@ -95,6 +95,14 @@ fn container(spec: &MetalLBSpec, installation: &Installation) -> Container {
         security_context: Some(pod::container_security(&[])),
         ..Default::default()
     }
+}
+
+fn own_arguments(spec: &MetalLBSpec, installation: &Installation) -> Vec<String> {
+    let mut all = arguments(spec, installation);
+    if spec.fair_reuse {
+        all.push("--fair-reuse".into());
+    }
+    all
 }
 
 /// Flags that both operands have.

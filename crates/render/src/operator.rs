@@ -83,7 +83,9 @@ pub fn rules() -> Vec<PolicyRule> {
             &["roles", "rolebindings", "clusterroles", "clusterrolebindings"],
             &owned,
         ),
-        // Of all Secrets only the membership key, in whichever namespace the MetalLB resource is; the watch names it.
+        // Of all Secrets it touches only the membership key, in whichever namespace the MetalLB resource is; the watch names
+        // it. (It may get others only because the controller may, see below. That gives away nothing: whoever may create
+        // Deployments may mount any Secret.)
         rbac::rule(&[""], &["secrets"], &["create"]),
         rbac::named(
             rbac::rule(&[""], &["secrets"], &["get", "list", "watch", "patch", "delete"]),

@@ -9,7 +9,8 @@ use metallb_api::names::{self, objects};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 /// Configuration that people write.
-pub const CONFIG_KINDS: [&str; 6] = [
+pub const CONFIG_KINDS: [&str; 7] = [
+    "addresspools",
     "bfdprofiles",
     "bgpadvertisements",
     "bgppeers",
@@ -47,18 +48,33 @@ fn events() -> PolicyRule {
     rule(&["", "events.k8s.io"], &["events"], &["create", "patch"])
 }
 
+/// Who asks for metrics is found out by the API server, and whether they may have them.
+fn reviews() -> [PolicyRule; 2] {
+    [
+        rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
+        rule(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
+    ]
+}
+
+/// The ConfigMap of old. Its name limits lists and watches too, as long as they ask for it by a field selector.
+fn legacy_config(verbs: &[&str]) -> PolicyRule {
+    named(rule(&[""], &["configmaps"], verbs), &[objects::LEGACY_CONFIG_MAP])
+}
+
 /// Rights of the allocator in the whole cluster.
 pub fn controller_cluster_rules() -> Vec<PolicyRule> {
     let statuses = with_status(&CONFIG_KINDS);
     let statuses: Vec<&str> = statuses.iter().map(String::as_str).collect();
-    vec![
+    let mut rules = vec![
         rule(&[""], &["services", "namespaces", "nodes"], &READ),
         rule(&[""], &["services/status"], &["patch", "update"]),
         events(),
         // In all namespaces: an object in the wrong one is answered.
         rule(&[names::GROUP], &CONFIG_KINDS, &READ),
         rule(&[names::GROUP], &statuses, &["patch", "update"]),
-    ]
+    ];
+    rules.extend(reviews());
+    rules
 }
 
 /// Rights of the allocator in its own namespace.
@@ -79,25 +95,32 @@ pub fn controller_rules(installer: &Installer) -> Vec<PolicyRule> {
             &["leases"],
             &["create", "get", "list", "watch", "update", "patch"],
         ),
+        // What it writes besides is owned by its Deployment, and goes with it.
+        named(
+            rule(&["apps"], &["deployments"], &["get"]),
+            &[objects::CONTROLLER],
+        ),
+        // Its last valid text is recorded in an annotation of its own.
+        legacy_config(&[&READ[..], &["patch"]].concat()),
+        // Whether the Secret that a BGPPeer names is there; people choose the name, so no name can stand here.
+        rule(&[""], &["secrets"], &["get"]),
     ];
     if *installer == Installer::Manifests {
         // Nobody else makes the membership key.
         rules.push(rule(&[""], &["secrets"], &["create"]));
-        rules.push(named(
-            rule(&[""], &["secrets"], &["get"]),
-            &[objects::MEMBERLIST_SECRET, objects::USER_MEMBERLIST_SECRET],
-        ));
     }
     rules
 }
 
 /// Rights of the speakers in the whole cluster.
 pub fn speaker_cluster_rules() -> Vec<PolicyRule> {
-    vec![
+    let mut rules = vec![
         rule(&[""], &["services", "namespaces", "nodes"], &READ),
         rule(&["discovery.k8s.io"], &["endpointslices"], &READ),
         events(),
-    ]
+    ];
+    rules.extend(reviews());
+    rules
 }
 
 /// Rights of the speakers in their own namespace. They read no Secret: the keys they need are mounted.
@@ -107,6 +130,7 @@ pub fn speaker_rules() -> Vec<PolicyRule> {
     let statuses: Vec<&str> = statuses.iter().map(String::as_str).collect();
     vec![
         rule(&[names::GROUP], &CONFIG_KINDS, &READ),
+        legacy_config(&READ),
         rule(&[names::GROUP], &status_kinds, &[&READ[..], &WRITE[..]].concat()),
         rule(&[names::GROUP], &statuses, &["get", "patch", "update"]),
         rule(&[""], &["pods"], &READ),

@@ -62,6 +62,7 @@ fn every_field_of_the_spec_reaches_its_operand() {
         "controllerTolerations": [{"key": "infra", "operator": "Equal", "value": "yes"}],
         "logLevel": "debug",
         "loadBalancerClass": "example.com/metallb",
+        "fairReuse": true,
         "bgpBackend": "frr-k8s",
         "controllerConfig": {
             "priorityClassName": "high", "runtimeClassName": "small", "annotations": {"a": "controller"},
@@ -191,6 +192,50 @@ fn the_operator_holds_every_right_that_it_grants() {
                     }
                 }
             }
+        }
+    }
+}
+
+/// A binary that must answer for an object needs the right to write its status, for every kind there is.
+#[test]
+fn every_kind_of_configuration_is_read_and_answered() {
+    let kinds: BTreeSet<String> = metallb_api::crd::operands()
+        .into_iter()
+        .map(|crd| crd.spec.names.plural)
+        .filter(|plural| {
+            !["configurationstates", "servicebgpstatuses", "servicel2statuses"].contains(&plural.as_str())
+        })
+        .collect();
+    let may = |rules: &[PolicyRule], resource: &str, verb: &str| {
+        rules.iter().any(|rule| {
+            rule.resource_names.is_none()
+                && rule.verbs.iter().any(|v| v == verb)
+                && rule.resources.iter().flatten().any(|r| r == resource)
+        })
+    };
+    for kind in &kinds {
+        for verb in ["list", "watch"] {
+            assert!(
+                may(&rbac::controller_cluster_rules(), kind, verb),
+                "controller: {verb} {kind}"
+            );
+            assert!(may(&rbac::speaker_rules(), kind, verb), "speaker: {verb} {kind}");
+        }
+        let status = format!("{kind}/status");
+        assert!(
+            may(&rbac::controller_cluster_rules(), &status, "patch"),
+            "controller: patch {status}"
+        );
+    }
+}
+
+/// A ConfigMap may hold other people's things: only the one by MetalLB's name is ours to read.
+#[test]
+fn one_config_map_is_read_by_its_name() {
+    let by_hand = rbac::controller_rules(&Installer::Manifests);
+    for rule in by_hand.into_iter().chain(rbac::speaker_rules()) {
+        if rule.resources.unwrap().contains(&"configmaps".to_owned()) {
+            assert_eq!(rule.resource_names.unwrap(), ["config"]);
         }
     }
 }

@@ -270,6 +270,7 @@ fn config() -> Arc<Config> {
             edge,
             None,
         )],
+        ..Sources::default()
     };
     let (config, issues) = Config::from_sources(&sources, NAMESPACE);
     assert!(

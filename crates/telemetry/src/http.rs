@@ -1,6 +1,6 @@
 //! The small HTTP server of every component: health, metrics, state. Paths are matched exactly, only GET and HEAD.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -11,18 +11,24 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Encoder as _, Registry, TextEncoder};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 
 use crate::Health;
 
 /// A client that sends nothing for this long is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections of one server at a time; more wait, so that they cannot take the memory or all file descriptors.
+const CONNECTIONS: usize = 64;
 
 /// Status, content type, body.
-type Answer = (StatusCode, &'static str, String);
+pub(crate) type Answer = (StatusCode, &'static str, String);
 type Handler = Arc<dyn Fn() -> Answer + Send + Sync>;
 
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Which paths a server answers.
 #[derive(Clone, Default)]
@@ -75,7 +81,11 @@ impl Routes {
         self
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Answer {
+    pub(crate) fn knows(&self, path: &str) -> bool {
+        self.paths.iter().any(|(known, _)| *known == path)
+    }
+
+    pub(crate) fn answer(&self, method: &Method, path: &str) -> Answer {
         let Some((_, handler)) = self.paths.iter().find(|(known, _)| *known == path) else {
             let known: Vec<&str> = self.paths.iter().map(|(path, _)| *path).collect();
             return (
@@ -97,37 +107,82 @@ impl Routes {
 /// # Errors
 /// The address can't be bound; the message names it.
 pub async fn serve(address: SocketAddr, routes: Routes) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))?;
-    let bound = listener.local_addr()?;
+    let listener = Listener::bind(address).await?;
+    let bound = listener.address;
     let routes = Arc::new(routes);
-    tokio::spawn(async move {
+    tokio::spawn(listener.accept(move |stream| {
+        let routes = routes.clone();
+        connection(stream, move |request| {
+            std::future::ready(routes.answer(request.method(), request.uri().path()))
+        })
+    }));
+    Ok(bound)
+}
+
+/// A bound socket.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl Listener {
+    pub(crate) async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpListener::bind(address)
+            .await
+            .map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))?;
+        Ok(Self {
+            address: socket.local_addr()?,
+            socket,
+        })
+    }
+
+    /// Serves each connection in a task of its own, for ever.
+    pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
+        self,
+        serve: impl Fn(TcpStream) -> F,
+    ) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
-            match listener.accept().await {
+            // The semaphore is never closed.
+            let Ok(permit) = room.clone().acquire_owned().await else {
+                return;
+            };
+            match self.socket.accept().await {
                 Ok((stream, _)) => {
-                    tokio::spawn(connection(stream, routes.clone()));
+                    let connection = serve(stream);
+                    tokio::spawn(async move {
+                        connection.await;
+                        drop(permit);
+                    });
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: leave time for some to be closed.
-                    tracing::warn!(%error, %address, "accept failed");
+                    tracing::warn!(%error, address = %self.address, "accept failed");
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             }
         }
-    });
-    Ok(bound)
+    }
 }
 
-async fn connection(stream: TcpStream, routes: Arc<Routes>) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (status, kind, body) = routes.answer(request.method(), request.uri().path());
-        let mut response = Response::new(Full::new(Bytes::from(body)));
-        *response.status_mut() = status;
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-        std::future::ready(Ok::<_, Infallible>(response))
+/// Serves one connection with `answer` until the client is done.
+pub(crate) async fn connection<S, A>(stream: S, answer: impl Fn(Request<Incoming>) -> A)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    A: Future<Output = Answer>,
+{
+    let service = service_fn(|request| {
+        let answer = answer(request);
+        async {
+            let (status, kind, body) = answer.await;
+            let mut response = Response::new(Full::new(Bytes::from(body)));
+            *response.status_mut() = status;
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+            Ok::<_, Infallible>(response)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -6,23 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::ResourceExt as _;
 use metallb_api::names::{annotations, labels};
-use metallb_api::{IPAddressPool, L2Advertisement, Raw};
 use metallb_election::{NodeFacts, NodeName, ServiceFacts};
-use metallb_kubeio::{Event, Relist, thin};
-use metallb_model::{Config, Effect, Issue, Kind, L2AdvertisementSpec, PoolSpec, Source, Sources};
+use metallb_kubeio::{ConfigEvent, Event, Relist, thin};
 use metallb_speaker_core::{Directive, Planner, ServiceKey};
 
+use super::configuration::Configuration;
 use super::endpoints::Slices;
-use super::sources::source;
+use super::lone;
 
 pub(super) const SERVICES: &str = "services";
 pub(super) const SLICES: &str = "endpoint slices";
 pub(super) const NODES: &str = "nodes";
 pub(super) const PODS: &str = "speaker pods";
-pub(super) const POOLS: &str = "address pools";
-pub(super) const L2_ADVERTISEMENTS: &str = "l2 advertisements";
+pub(super) const CONFIGURATION: &str = "configuration";
 /// Everything that has to be listed once before anything is decided.
-pub(super) const WATCHES: [&str; 6] = [SERVICES, SLICES, NODES, PODS, POOLS, L2_ADVERTISEMENTS];
+pub(super) const WATCHES: [&str; 5] = [SERVICES, SLICES, NODES, PODS, CONFIGURATION];
 
 /// An event of one of the watches.
 pub(super) enum Seen {
@@ -30,8 +28,7 @@ pub(super) enum Seen {
     Slice(Event<thin::EndpointSlice>),
     Node(Event<thin::Node>),
     Pod(Event<thin::Pod>),
-    Pool(Event<Raw<IPAddressPool>>),
-    L2Advertisement(Event<Raw<L2Advertisement>>),
+    Configuration(ConfigEvent),
 }
 
 struct Pod {
@@ -54,25 +51,25 @@ pub(super) struct Feed {
     nodes: BTreeSet<NodeName>,
     pods: BTreeMap<String, Pod>,
     pods_changed: bool,
-    pools: BTreeMap<String, Source<PoolSpec>>,
-    advertisements: BTreeMap<String, Source<L2AdvertisementSpec>>,
-    configuration_changed: bool,
-    issues: Vec<Issue>,
+    configuration: Configuration,
+    /// Plans are narrowed to their first in rank: there is no membership.
+    lone: bool,
 }
 
 impl Feed {
-    /// One that has seen nothing. `class` is the load-balancer class to serve, empty for services without one.
+    /// One that has seen nothing. `class` is the load-balancer class to serve, empty for services without one;
+    /// `membership_port` that of all speakers, `None` without membership.
     pub(super) fn new(
         planner: Arc<Mutex<Planner>>,
         namespace: &str,
         class: &str,
-        membership_port: u16,
+        membership_port: Option<u16>,
     ) -> Self {
         Self {
             planner,
             namespace: namespace.to_owned(),
             class: class.to_owned(),
-            membership_port,
+            membership_port: membership_port.unwrap_or_default(),
             unlisted: WATCHES.into(),
             relists: BTreeMap::new(),
             services: BTreeMap::new(),
@@ -80,10 +77,8 @@ impl Feed {
             nodes: BTreeSet::new(),
             pods: BTreeMap::new(),
             pods_changed: false,
-            pools: BTreeMap::new(),
-            advertisements: BTreeMap::new(),
-            configuration_changed: true,
-            issues: Vec::new(),
+            configuration: Configuration::new(namespace),
+            lone: membership_port.is_none(),
         }
     }
 
@@ -129,19 +124,9 @@ impl Feed {
                     .map(|name| (feed.namespace.clone(), name.clone()))
                     .collect()
             }),
-            Seen::Pool(event) => self.follow(POOLS, event, Self::pool, Self::pool_gone, |feed| {
-                feed.pools
-                    .keys()
-                    .map(|name| (feed.namespace.clone(), name.clone()))
-                    .collect()
-            }),
-            Seen::L2Advertisement(event) => {
-                let known = |feed: &Self| {
-                    let names = feed.advertisements.keys();
-                    names.map(|name| (feed.namespace.clone(), name.clone())).collect()
-                };
-                let (apply, gone) = (Self::advertisement, Self::advertisement_gone);
-                self.follow(L2_ADVERTISEMENTS, event, apply, gone, known)
+            Seen::Configuration(event) => {
+                let all = self.configuration.take(event);
+                (all && self.unlisted.remove(CONFIGURATION)).then_some(CONFIGURATION)
             }
         }
     }
@@ -285,29 +270,9 @@ impl Feed {
         self.pods_changed |= self.pods.remove(name).is_some();
     }
 
-    fn pool(&mut self, pool: Raw<IPAddressPool>) {
-        let source = source(Kind::IpAddressPool, pool);
-        self.pools.insert(source.object.name.clone(), source);
-        self.configuration_changed = true;
-    }
-
-    fn pool_gone(&mut self, _: &str, name: &str) {
-        self.configuration_changed |= self.pools.remove(name).is_some();
-    }
-
-    fn advertisement(&mut self, advertisement: Raw<L2Advertisement>) {
-        let source = source(Kind::L2Advertisement, advertisement);
-        self.advertisements.insert(source.object.name.clone(), source);
-        self.configuration_changed = true;
-    }
-
-    fn advertisement_gone(&mut self, _: &str, name: &str) {
-        self.configuration_changed |= self.advertisements.remove(name).is_some();
-    }
-
     /// All speakers and where their membership listens, when that changed since the last time and was listed at all.
     pub(super) fn peers(&mut self) -> Option<BTreeMap<NodeName, SocketAddr>> {
-        if self.unlisted.contains(PODS) || !std::mem::take(&mut self.pods_changed) {
+        if self.lone || self.unlisted.contains(PODS) || !std::mem::take(&mut self.pods_changed) {
             return None;
         }
         let pods = self.pods.values();
@@ -322,26 +287,24 @@ impl Feed {
         )
     }
 
-    /// Whether an object is not in force as written.
-    pub(super) fn configuration_stale(&self) -> bool {
-        self.issues.iter().any(|issue| issue.effect != Effect::Warning)
+    /// The configuration, for reading.
+    pub(super) const fn configuration(&self) -> &Configuration {
+        &self.configuration
     }
 
-    /// The plans that changed.
-    pub(super) fn settle(&mut self) -> Vec<Directive> {
-        if std::mem::take(&mut self.configuration_changed) {
-            let sources = Sources {
-                pools: self.pools.values().cloned().collect(),
-                l2_advertisements: self.advertisements.values().cloned().collect(),
-            };
-            let (config, issues) = Config::from_sources(&sources, &self.namespace);
-            for issue in issues.iter().filter(|issue| !self.issues.contains(issue)) {
-                // The allocator tells the user by status and event; here is for whoever reads this log.
-                tracing::info!(object = %issue.object, field = issue.field, message = issue.message, "configuration");
-            }
-            self.issues = issues;
-            self.planner().config(Arc::new(config));
+    /// The plans that changed, and whether the configuration was read again.
+    pub(super) fn settle(&mut self) -> (Vec<Directive>, bool) {
+        let config = self.configuration.settle();
+        let reread = config.is_some();
+        let mut planner = self.planner();
+        if let Some(config) = config {
+            planner.config(Arc::new(config));
         }
-        self.planner().settle()
+        let mut directives = planner.settle();
+        drop(planner);
+        if self.lone {
+            directives = directives.into_iter().map(lone::decided).collect();
+        }
+        (directives, reread)
     }
 }

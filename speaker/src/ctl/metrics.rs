@@ -15,6 +15,8 @@ pub(super) struct Metrics {
     registry: Registry,
     node: String,
     announced: IntGaugeVec,
+    updates: IntCounter,
+    update_errors: IntCounter,
     config_loaded: IntGauge,
     config_stale: IntGauge,
 }
@@ -33,6 +35,14 @@ impl Metrics {
                 ),
                 &["service", "protocol", "node", "ip"],
             )?,
+            updates: IntCounter::new(
+                "metallb_k8s_client_updates_total",
+                "Number of k8s object updates that have been processed.",
+            )?,
+            update_errors: IntCounter::new(
+                "metallb_k8s_client_update_errors_total",
+                "Number of k8s object updates that failed for some reason.",
+            )?,
             config_loaded: IntGauge::new(
                 "metallb_k8s_client_config_loaded_bool",
                 "1 if the configuration was loaded at least once.",
@@ -42,13 +52,16 @@ impl Metrics {
                 "1 if an object of the configuration is not in force as written.",
             )?,
         };
-        metrics.registry.register(Box::new(metrics.announced.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.config_loaded.clone()))?;
-        metrics
-            .registry
-            .register(Box::new(metrics.config_stale.clone()))?;
+        let own: [Box<dyn Collector>; 5] = [
+            Box::new(metrics.announced.clone()),
+            Box::new(metrics.updates.clone()),
+            Box::new(metrics.update_errors.clone()),
+            Box::new(metrics.config_loaded.clone()),
+            Box::new(metrics.config_stale.clone()),
+        ];
+        for collector in own {
+            metrics.registry.register(collector)?;
+        }
         metrics
             .registry
             .register(Box::new(WireCollector::new(reporter)?))?;
@@ -81,8 +94,16 @@ impl Metrics {
         }
     }
 
-    /// The configuration was read.
+    /// So many objects were taken in.
+    pub(super) fn updates(&self, count: usize) {
+        self.updates.inc_by(count as u64);
+    }
+
+    /// The configuration was read; `stale`: something is not in force as written.
     pub(super) fn configuration(&self, stale: bool) {
+        if stale {
+            self.update_errors.inc();
+        }
         self.config_loaded.set(1);
         self.config_stale.set(stale.into());
     }

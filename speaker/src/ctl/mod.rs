@@ -2,15 +2,17 @@
 //! statuses, events and metrics.
 
 mod assigned;
+mod configuration;
 mod endpoints;
 mod feed;
+mod lone;
 mod metrics;
-mod sources;
+mod reporting;
+mod serve;
 mod state;
 mod statuses;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -19,17 +21,18 @@ use std::time::Duration;
 use futures::{Stream, StreamExt as _, stream};
 use kube::{Api, Client};
 use metallb_api::names::{events, labels};
-use metallb_api::{IPAddressPool, L2Advertisement, Raw};
-use metallb_kubeio::{EventSink, WatchConfig, thin, watch};
+use metallb_kubeio::{EventSink, WatchConfig, thin, watch, watch_own_configuration};
 use metallb_member::Secret;
+use metallb_model::Kind;
 use metallb_net::Exclusions;
 use metallb_speaker_core::{Input, LINGER, Planner, ServiceKey};
-use metallb_telemetry::{Health, Routes};
+use metallb_telemetry::Health;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::assigned::Assigned;
 use self::feed::{Feed, Seen};
 use self::metrics::Metrics;
+use self::reporting::{Author, Report, Reporting};
 use self::statuses::{Statuses, Writer};
 use crate::args::Args;
 use crate::files;
@@ -39,6 +42,8 @@ use crate::wire::{Command, Pending, Wire};
 const FILES_EVERY: Duration = Duration::from_secs(5);
 /// Watch events taken in one turn before plans are worked out.
 const BATCH: usize = 256;
+/// How long the last events may take when the process stops.
+const FLUSH: Duration = Duration::from_secs(1);
 
 type Watches = Pin<Box<dyn Stream<Item = Seen>>>;
 
@@ -51,28 +56,47 @@ pub(crate) async fn run(args: &Args, wire: Wire) -> anyhow::Result<()> {
     let health = Health::waiting_for(&feed::WATCHES);
     let metrics = Metrics::new(&args.node_name, wire.reporter())?;
     let planner = Arc::new(Mutex::new(Planner::new(args.ignore_exclude_lb)));
-    serve(args, &health, &metrics, &planner, &wire).await?;
+    serve::start(args, &client, &health, &metrics, &planner, &wire).await?;
+    let membership = args.membership_address()?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         node = args.node_name,
         namespace,
-        membership = %args.membership_address()?,
+        membership = membership.map_or_else(|| "off".to_owned(), |address| address.to_string()),
         "the speaker starts"
     );
+    if membership.is_none() {
+        tracing::warn!(
+            "membership is off (METALLB_ML_BIND_ADDR is not set): a node that dies keeps its addresses until its Node \
+             object is gone or is labelled; give this node's address by fieldRef status.podIP"
+        );
+    }
 
     let sink = EventSink::start(client.clone(), events::SOURCE_SPEAKER, &args.node_name);
+    let author = Author {
+        node: args.node_name.clone(),
+        pod: args.pod_name.clone(),
+        pod_uid: args.pod_uid.clone(),
+    };
     let writer = Writer {
         client: client.clone(),
         namespace: namespace.clone(),
         node: args.node_name.clone(),
         pod: args.pod_name.clone(),
         pod_uid: args.pod_uid.clone(),
-        events: sink,
+        events: sink.clone(),
     };
     let mut control = Control {
-        feed: Feed::new(Arc::clone(&planner), &namespace, &args.lb_class, args.ml_bindport),
+        feed: Feed::new(
+            Arc::clone(&planner),
+            &namespace,
+            &args.lb_class,
+            membership.map(|address| address.port()),
+        ),
         assigned: Assigned::new(&args.node_name, metrics.clone()),
         statuses: Statuses::start(writer),
+        reporting: Reporting::start(client.clone(), &namespace, author),
+        idle: None,
         secret: files::read_secret(&args.ml_secret_key_path),
         secret_path: args.ml_secret_key_path.clone(),
         secret_missed: false,
@@ -96,7 +120,7 @@ pub(crate) async fn run(args: &Args, wire: Wire) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
         }
     }
-    control.leave().await
+    control.leave(&sink).await
 }
 
 /// The other speakers take over at once; this one answers a moment longer.
@@ -112,6 +136,9 @@ struct Control {
     feed: Feed,
     assigned: Assigned,
     statuses: Statuses,
+    reporting: Reporting,
+    /// Whether nothing was configured the last time.
+    idle: Option<bool>,
     secret: Secret,
     secret_path: PathBuf,
     secret_missed: bool,
@@ -125,26 +152,32 @@ struct Control {
 impl Control {
     /// Takes a batch of watch events and hands over what follows from them.
     async fn seen(&mut self, batch: Vec<Seen>) -> anyhow::Result<()> {
+        self.metrics.updates(batch.len());
         for seen in batch {
             if let Some(synced) = self.feed.take(seen) {
                 self.health.ready(synced);
             }
         }
-        if let Some(uid) = self.feed.own_pod_uid(self.statuses.pod()) {
-            self.statuses.pod_uid(uid);
+        if let Some(uid) = self.feed.own_pod_uid(self.statuses.pod())
+            && self.statuses.pod_uid(uid)
+        {
+            self.reporting.pod_uid(uid);
         }
         if !self.feed.synced() {
+            self.health_of_configuration();
             return Ok(());
         }
-        let stale = self.feed.configuration_stale();
-        self.metrics.configuration(stale);
         // Membership is silent until it knows its peers. A speaker that made itself heard long before it knew any service would
         // be handed its addresses by the others, and nobody would answer for them; one that knew services before it knew
         // its peers would think itself alone and announce everything.
         if let Some(peers) = self.feed.peers() {
             self.wire.send(Command::Input(Input::Peers(peers))).await?;
         }
-        for directive in self.feed.settle() {
+        let (directives, reread) = self.feed.settle();
+        if reread {
+            self.report();
+        }
+        for directive in directives {
             self.wire
                 .send(Command::Input(Input::Directive(directive)))
                 .await?;
@@ -156,6 +189,34 @@ impl Control {
             tracing::info!("everything is listed once; statuses follow ownership from now on");
         }
         Ok(())
+    }
+
+    /// Says which kinds are still waited for.
+    fn health_of_configuration(&self) {
+        let missing: Vec<&str> = self.feed.configuration().unlisted().map(Kind::as_str).collect();
+        if !missing.is_empty() {
+            self.health.not_ready(
+                feed::CONFIGURATION,
+                format!("not listed yet: {}", missing.join(", ")),
+            );
+        }
+    }
+
+    /// Says how the configuration is, by metric, `ConfigurationState` and log.
+    fn report(&mut self) {
+        let configuration = self.feed.configuration();
+        self.metrics.configuration(configuration.stale());
+        let idle = configuration.idle();
+        self.reporting.want(Report::new(configuration.issues(), idle));
+        if self.idle.replace(idle) != Some(idle) {
+            if idle {
+                tracing::info!(
+                    "no pool is configured: idle until there is a valid IPAddressPool with an advertisement"
+                );
+            } else {
+                tracing::info!("pools are configured");
+            }
+        }
     }
 
     /// Takes what `wire` decided.
@@ -213,47 +274,17 @@ impl Control {
         Ok(())
     }
 
-    async fn leave(self) -> anyhow::Result<()> {
+    async fn leave(self, events: &EventSink) -> anyhow::Result<()> {
         tracing::info!("leaving; the other speakers take over");
-        goodbye(&self.wire).await
+        let (left, _) = tokio::join!(goodbye(&self.wire), events.flush(FLUSH));
+        left
     }
-}
-
-async fn serve(
-    args: &Args,
-    health: &Health,
-    metrics: &Metrics,
-    planner: &Arc<Mutex<Planner>>,
-    wire: &Wire,
-) -> anyhow::Result<()> {
-    let (node, planner, reporter) = (args.node_name.clone(), Arc::clone(planner), wire.reporter());
-    let local = Routes::new()
-        .health(health)
-        .metrics(metrics.registry())
-        .json("/state", move || state::page(&node, &planner, &reporter));
-    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, args.health_probe_port));
-    metallb_telemetry::http::serve(loopback, local).await?;
-    if args.port != 0 {
-        let routes = || Routes::new().metrics(metrics.registry());
-        let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, args.port));
-        if metallb_telemetry::http::serve(everywhere, routes())
-            .await
-            .is_err()
-        {
-            // A kernel without IPv6.
-            let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, args.port));
-            metallb_telemetry::http::serve(everywhere, routes()).await?;
-        }
-    }
-    Ok(())
 }
 
 fn watches(client: &Client, namespace: &str, args: &Args) -> Watches {
     let all = WatchConfig::default;
     let named = |labels: &str| all().labels(labels);
     let pods: Api<thin::Pod> = Api::namespaced(client.clone(), namespace);
-    let pools: Api<Raw<IPAddressPool>> = Api::namespaced(client.clone(), namespace);
-    let advertisements: Api<Raw<L2Advertisement>> = Api::namespaced(client.clone(), namespace);
     // Slices without the label belong to no service.
     let slices = all().labels(labels::SLICE_SERVICE_NAME);
     Box::pin(stream::select_all([
@@ -269,9 +300,8 @@ fn watches(client: &Client, namespace: &str, args: &Args) -> Watches {
         watch(feed::PODS, pods, named(&args.ml_labels))
             .map(Seen::Pod)
             .boxed_local(),
-        watch(feed::POOLS, pools, all()).map(Seen::Pool).boxed_local(),
-        watch(feed::L2_ADVERTISEMENTS, advertisements, all())
-            .map(Seen::L2Advertisement)
+        watch_own_configuration(client.clone(), namespace)
+            .map(Seen::Configuration)
             .boxed_local(),
     ]))
 }

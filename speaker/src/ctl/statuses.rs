@@ -86,11 +86,13 @@ impl Statuses {
         &self.pod
     }
 
-    /// Our pod's UID, when it was not given.
-    pub(super) fn pod_uid(&mut self, uid: &str) {
-        if !std::mem::replace(&mut self.pod_uid_known, true) {
+    /// Our pod's UID, when it was not given. Whether that is new.
+    pub(super) fn pod_uid(&mut self, uid: &str) -> bool {
+        let new = !std::mem::replace(&mut self.pod_uid_known, true);
+        if new {
             self.send(Message::PodUid(uid.to_owned()));
         }
+        new
     }
 
     /// What this node owns of a service.

@@ -16,6 +16,12 @@ use crate::state::Tools;
 pub const KUBERNETES: &str = "1.36.3";
 /// containerd version.
 pub const CONTAINERD: &str = "2.4.2";
+/// `MetalLB` in Go, the peer of comparisons.
+pub const METALLB: &str = "0.16.1";
+/// Helm of the third generation, which most people have.
+pub const HELM: &str = "3.22.0";
+/// Helm of the fourth generation.
+pub const HELM4: &str = "4.3.1";
 
 /// Oldest Go that builds the modules.
 pub const GO_MIN: (u32, u32, u32) = (1, 26, 6);
@@ -86,6 +92,61 @@ fn containerd() -> GoSet {
             packages: ["containerd", "containerd-shim-runc-v2", "ctr"]
                 .map(|c| format!("{module}/cmd/{c}"))
                 .to_vec(),
+        }],
+    }
+}
+
+fn metallb() -> GoSet {
+    GoSet {
+        name: "metallb",
+        version: METALLB,
+        module: "metallb",
+        builds: vec![GoBuild {
+            flags: vec!["-ldflags".to_owned(), "-s -w".to_owned()],
+            output: "",
+            packages: ["controller", "speaker"]
+                .map(|c| format!("go.universe.tf/metallb/{c}"))
+                .to_vec(),
+        }],
+    }
+}
+
+fn helm() -> GoSet {
+    // Without a cluster, Helm renders for the Kubernetes version of its own client library: v0.37.
+    let kubernetes = ["lint/rules", "chartutil"]
+        .map(|at| {
+            format!(
+                "-X helm.sh/helm/v3/pkg/{at}.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/{at}.k8sVersionMinor=37"
+            )
+        })
+        .join(" ");
+    GoSet {
+        name: "helm",
+        version: HELM,
+        module: "helm",
+        builds: vec![GoBuild {
+            flags: vec![
+                "-ldflags".to_owned(),
+                format!("-s -w -X helm.sh/helm/v3/internal/version.version=v{HELM} {kubernetes}"),
+            ],
+            output: "",
+            packages: vec!["helm.sh/helm/v3/cmd/helm".to_owned()],
+        }],
+    }
+}
+
+fn helm4() -> GoSet {
+    GoSet {
+        name: "helm",
+        version: HELM4,
+        module: "helm4",
+        builds: vec![GoBuild {
+            flags: vec![
+                "-ldflags".to_owned(),
+                format!("-s -w -X helm.sh/helm/v4/internal/version.version=v{HELM4}"),
+            ],
+            output: "",
+            packages: vec!["helm.sh/helm/v4/cmd/helm".to_owned()],
         }],
     }
 }
@@ -204,6 +265,25 @@ pub fn ensure(progress: &Progress) -> Result<Tools> {
     Ok(tools)
 }
 
+/// Builds Go `MetalLB`'s `controller` and `speaker` if the cache does not have them; their directory.
+pub fn ensure_metallb(progress: &Progress) -> Result<PathBuf> {
+    let (cache, modules) = (cache::dir()?, modules());
+    let dir = metallb().dir(&cache, &modules)?;
+    cache::entry(&dir, |scratch| metallb().build(&modules, scratch, progress))
+}
+
+/// Builds Helm if the cache does not have it; the path of the program. Version 3, or 4 if `HELM_GENERATION` says so.
+pub fn ensure_helm(progress: &Progress) -> Result<PathBuf> {
+    let set = match std::env::var("HELM_GENERATION").unwrap_or_default().as_str() {
+        "" | "3" => helm(),
+        "4" => helm4(),
+        other => bail!("HELM_GENERATION is {other:?}: write 3 or 4"),
+    };
+    let (cache, modules) = (cache::dir()?, modules());
+    let dir = set.dir(&cache, &modules)?;
+    cache::entry(&dir, |scratch| set.build(&modules, scratch, progress)).map(|dir| dir.join("helm"))
+}
+
 /// Reads the version out of what `go version` prints.
 pub fn parse_go_version(text: &str) -> Option<(u32, u32, u32)> {
     let version = text
@@ -259,5 +339,8 @@ mod tests {
         let text = |m: &str| fs::read_to_string(modules().join(m).join("go.mod")).unwrap();
         assert!(text("kubernetes").contains(&format!("k8s.io/kubernetes v{KUBERNETES}")));
         assert!(text("containerd").contains(&format!("github.com/containerd/containerd/v2 v{CONTAINERD}")));
+        assert!(text("metallb").contains(&format!("go.universe.tf/metallb v{METALLB}")));
+        assert!(text("helm").contains(&format!("helm.sh/helm/v3 v{HELM}")));
+        assert!(text("helm4").contains(&format!("helm.sh/helm/v4 v{HELM4}")));
     }
 }

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use metallb_e2e::plan::Pair;
-use metallb_e2e::{Cluster, Progress, UpOutcome, cluster, process, proxy, scenario, selftest};
+use metallb_e2e::{Cluster, Progress, UpOutcome, build, cluster, process, proxy, scenario, selftest};
 
 /// A real multi-node Kubernetes on this machine, in network namespaces.
 #[derive(Parser)]
@@ -66,6 +66,14 @@ enum Cmd {
         #[command(flatten)]
         name: Name,
         /// Arguments of kubectl, after `--`
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Run Helm (built if need be) on the cluster
+    Helm {
+        #[command(flatten)]
+        name: Name,
+        /// Arguments of helm, after `--`
         #[arg(last = true)]
         args: Vec<String>,
     },
@@ -226,6 +234,11 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Cmd::Kubectl { name, args } => {
             return pass_through(Cluster::open(&name.name)?.kubectl_command().args(args));
+        }
+        Cmd::Helm { name, args } => {
+            let kubeconfig = Cluster::open(&name.name)?.kubeconfig();
+            let mut helm = Command::new(build::ensure_helm(&Progress::start())?);
+            return pass_through(helm.env("KUBECONFIG", kubeconfig).args(args));
         }
         Cmd::Push { archive, image, name } => {
             Cluster::open(&name.name)?.push(&archive, &image)?;

@@ -96,6 +96,24 @@ fn build(here: &Path, cache: &Path, scratch: &Path) -> Result<()> {
         context.join("testserver"),
     )
     .context("take the built testserver")?;
+    for (name, _) in IMAGES {
+        let archive = scratch.join(format!("{name}.oci.tar"));
+        build_image(cache, &here.join("Containerfile"), &context, name, &archive)?;
+    }
+    fs::remove_dir_all(&context).context("remove the build context")
+}
+
+/// Builds the target `name` of a Containerfile into an OCI archive; `cache` holds buildah's own files.
+///
+/// # Errors
+/// buildah's own words.
+pub fn build_image(
+    cache: &Path,
+    containerfile: &Path,
+    context: &Path,
+    name: &str,
+    archive: &Path,
+) -> Result<()> {
     let buildah = || {
         let mut command = Command::new("buildah");
         command.arg("--root").arg(cache.join("buildah/root"));
@@ -103,31 +121,20 @@ fn build(here: &Path, cache: &Path, scratch: &Path) -> Result<()> {
         command.args(["--storage-driver", "vfs"]);
         command
     };
-    for (name, _) in IMAGES {
-        let tag = format!("localhost/lab-{name}:build");
-        let archive = format!(
-            "oci-archive:{}:{tag}",
-            scratch.join(format!("{name}.oci.tar")).display()
-        );
-        sh::run(
-            buildah()
-                .args([
-                    "bud",
-                    "--quiet",
-                    "--isolation",
-                    "chroot",
-                    "--timestamp",
-                    "0",
-                    "--target",
-                    name,
-                    "--tag",
-                    &tag,
-                ])
-                .arg("--file")
-                .arg(here.join("Containerfile"))
-                .arg(&context),
-        )?;
-        sh::run(buildah().args(["push", "--quiet", &tag, &archive]))?;
-    }
-    fs::remove_dir_all(&context).context("remove the build context")
+    let tag = format!("localhost/lab-{name}:build");
+    let bud = [
+        "bud",
+        "--quiet",
+        "--isolation",
+        "chroot",
+        "--timestamp",
+        "0",
+        "--target",
+        name,
+        "--tag",
+        &tag,
+    ];
+    sh::run(buildah().args(bud).arg("--file").arg(containerfile).arg(context))?;
+    let to = format!("oci-archive:{}:{tag}", archive.display());
+    sh::run(buildah().args(["push", "--quiet", &tag, &to])).map(drop)
 }

@@ -34,6 +34,7 @@ pub mod state;
 pub mod stream;
 pub(crate) mod teardown;
 pub mod wait;
+pub mod web;
 
 pub use client::{StreamHandle, StreamSpec};
 pub use cluster::{Cluster, UpOutcome};

@@ -188,6 +188,14 @@ pub fn install_missing(progress: &Progress) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
+    install(&names, progress)
+}
+
+/// Installs Debian packages, and says so.
+///
+/// # Errors
+/// apt-get's own words.
+pub fn install(names: &[&str], progress: &Progress) -> Result<()> {
     let what = format!("installing Debian packages: {}", names.join(" "));
     let apt = |args: &[&str]| {
         let mut command = Command::new("apt-get");
@@ -203,7 +211,7 @@ pub fn install_missing(progress: &Progress) -> Result<()> {
         || {
             let _quiet = NoServices::new()?;
             apt(&["update"])?;
-            apt(&[&["install", "--no-install-recommends"], names.as_slice()].concat())?;
+            apt(&[&["install", "--no-install-recommends"], names].concat())?;
             Ok(())
         },
     )

@@ -22,6 +22,13 @@ pub fn output(command: &mut Command) -> Result<Output> {
 
 /// As [`run`] with text for standard input.
 pub fn run_with_input(command: &mut Command, input: &str) -> Result<String> {
+    let output = output_with_input(command, input)?;
+    check(command, &output)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// As [`output`] with text for standard input. A program that ends well without reading it all is an error.
+pub fn output_with_input(command: &mut Command, input: &str) -> Result<Output> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -38,9 +45,10 @@ pub fn run_with_input(command: &mut Command, input: &str) -> Result<String> {
     let fed = feeder
         .join()
         .map_err(|_| anyhow::anyhow!("the thread that feeds standard input panicked"))?;
-    check(command, &output)?;
-    fed.with_context(|| format!("write to {}", show(command)))?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    if output.status.success() {
+        fed.with_context(|| format!("write to {}", show(command)))?;
+    }
+    Ok(output)
 }
 
 /// True if the program ran and said yes; a program that cannot be started counts as no.

@@ -205,19 +205,6 @@ fn reserved_pools_come_before_open_ones_and_spill_over() {
 }
 
 #[test]
-fn addresses_of_nodes_are_not_chosen_but_may_be_asked_for() {
-    let mut cluster = Cluster::new(&[("p", at(&["10.0.0.1-10.0.0.3"]))]);
-    cluster.world.handle(crate::Input::Reserved(
-        [super::ip("10.0.0.1"), super::ip("10.0.0.3")].into(),
-    ));
-    for name in ["a", "b"] {
-        cluster.apply(service(name));
-    }
-    cluster.apply(service("c").ips("10.0.0.1"));
-    assert_eq!(cluster.have(&["a", "b", "c"]), ["10.0.0.2", "", "10.0.0.1"]);
-}
-
-#[test]
 fn wanted_addresses() {
     let list = |texts: &[&str]| Ok(texts.iter().map(|text| super::ip(text)).collect::<Vec<_>>());
     for (annotation, field, expected) in [

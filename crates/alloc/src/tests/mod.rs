@@ -1,27 +1,32 @@
 //! Tables over a small world: an API server that stores services, and the allocator that writes to it.
 
 mod choosing;
+mod contract;
+mod defects;
 mod dual_stack;
 mod lifecycle;
+mod nodes;
 mod random;
 mod replicas;
+mod reuse;
 mod sharing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use metallb_model::{Config, Kind, Labels, ObjectRef, Source, Sources};
+use metallb_model::{Config, Kind, Labels, ObjectRef, Sources};
 use serde_json::{Value, json};
 
 use crate::{
-    ClassPolicy, Counters, FamilyPolicy, Input, Output, Port, Protocol, Request, Service, ServiceId, Sharing,
+    Counters, FamilyPolicy, Input, Output, Policy, Port, Protocol, Request, Service, ServiceId, Sharing,
     World, wanted_ips,
 };
 
 /// A configuration of pools: name and spec.
 pub(crate) fn config(pools: &[(&str, Value)]) -> Arc<Config> {
-    let sources = pools.iter().map(|(name, spec)| {
+    let mut sources = Sources::default();
+    for (name, spec) in pools {
         let object = ObjectRef {
             kind: Kind::IpAddressPool,
             namespace: "metallb-system".to_owned(),
@@ -30,15 +35,9 @@ pub(crate) fn config(pools: &[(&str, Value)]) -> Arc<Config> {
             created: 0,
             generation: 1,
         };
-        Source::from_json(object, Labels::new(), spec.clone(), None)
-    });
-    let (config, issues) = Config::from_sources(
-        &Sources {
-            pools: sources.collect(),
-            ..Sources::default()
-        },
-        "metallb-system",
-    );
+        sources.add(object, Labels::new(), Ok(spec.clone()), None);
+    }
+    let (config, issues) = Config::from_sources(&sources, "metallb-system");
     assert_eq!(issues, [], "the pools of a test are valid");
     Arc::new(config)
 }
@@ -161,22 +160,36 @@ pub(crate) struct Cluster {
     pub(crate) stored: BTreeMap<ServiceId, Service>,
     config: Arc<Config>,
     namespaces: BTreeMap<String, Labels>,
+    nodes: BTreeSet<IpAddr>,
+    /// How often a service of this name was deleted.
+    lives: BTreeMap<ServiceId, u32>,
     version: u64,
     /// `Reason service: message` since last taken.
     events: Vec<String>,
     /// Status writes since last taken.
     writes: usize,
     counters: BTreeMap<String, Counters>,
+    warnings: BTreeMap<String, Vec<String>>,
+    policy: Policy,
 }
 
 impl Cluster {
     /// A leading allocator with these pools and no service.
     pub(crate) fn new(pools: &[(&str, Value)]) -> Self {
+        Self::with(Policy::default(), pools)
+    }
+
+    /// The same with another policy.
+    pub(crate) fn with(policy: Policy, pools: &[(&str, Value)]) -> Self {
         let mut cluster = Self {
-            world: World::new(ClassPolicy::default()),
+            world: World::new(policy.clone()),
+            warnings: BTreeMap::new(),
+            policy,
             stored: BTreeMap::new(),
             config: config(pools),
             namespaces: BTreeMap::new(),
+            nodes: BTreeSet::new(),
+            lives: BTreeMap::new(),
             version: 0,
             events: Vec::new(),
             writes: 0,
@@ -188,8 +201,9 @@ impl Cluster {
 
     /// A new process: it knows nothing but what is stored.
     pub(crate) fn restart(&mut self) {
-        self.world = World::new(ClassPolicy::default());
+        self.world = World::new(self.policy.clone());
         self.counters.clear();
+        self.warnings.clear();
         self.world.handle(Input::ListStarted);
         for service in self.stored.values() {
             self.world.handle(Input::Listed(Box::new(service.clone())));
@@ -205,6 +219,7 @@ impl Cluster {
                 .handle(Input::Namespace(name.clone(), Some(labels.clone())));
         }
         self.world.handle(Input::Config(self.config.clone()));
+        self.world.handle(Input::Reserved(self.nodes.clone()));
         self.world.handle(Input::Synced);
         assert_eq!(
             self.world.drain(),
@@ -224,6 +239,10 @@ impl Cluster {
     /// Stores a service and tells the allocator, which does not act yet.
     pub(crate) fn put(&mut self, mut service: Service) {
         let id = service.request.id.clone();
+        if let Some(lives) = self.lives.get(&id) {
+            // No two objects ever have the same UID.
+            service.uid = format!("{}-{lives}", service.uid).into();
+        }
         if let Some(known) = self.stored.get(&id).filter(|known| known.uid == service.uid) {
             service.ingress.clone_from(&known.ingress);
             service.other_ingress = known.other_ingress;
@@ -242,8 +261,13 @@ impl Cluster {
     }
 
     pub(crate) fn delete(&mut self, name: &str) {
-        self.stored.remove(&id(name));
-        self.world.handle(Input::Deleted(id(name)));
+        if let Some(stored) = self.stored.remove(&id(name)) {
+            *self.lives.entry(id(name)).or_default() += 1;
+            self.world.handle(Input::Gone {
+                service: id(name),
+                uid: stored.uid,
+            });
+        }
         self.settle();
     }
 
@@ -260,6 +284,13 @@ impl Cluster {
             .collect();
         self.namespaces.insert(name.to_owned(), labels.clone());
         self.world.handle(Input::Namespace(name.to_owned(), Some(labels)));
+        self.settle();
+    }
+
+    /// Addresses of the nodes.
+    pub(crate) fn nodes(&mut self, addresses: &[&str]) {
+        self.nodes = addresses.iter().map(|text| ip(text)).collect();
+        self.world.handle(Input::Reserved(self.nodes.clone()));
         self.settle();
     }
 
@@ -293,6 +324,9 @@ impl Cluster {
             }
             Output::Counters(pool, None) => {
                 self.counters.remove(&pool);
+            }
+            Output::PoolWarnings(pool, warnings) => {
+                self.warnings.insert(pool, warnings);
             }
             Output::Decided(_) => {}
         }
@@ -363,6 +397,7 @@ impl Cluster {
             .stored
             .values()
             .filter(|service| service.recorded_pool.is_some())
+            .filter(|service| self.policy.classes.admits(service.class.as_deref()))
         {
             let request = &service.request;
             assert_eq!(

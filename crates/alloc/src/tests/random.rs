@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Cluster, Wishes, service};
-use crate::{FamilyPolicy, Service};
+use crate::{FamilyPolicy, Policy, Reuse, Service};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -20,6 +20,9 @@ enum Step {
     /// Somebody empties a status.
     Empty(u8),
     NotLoadBalancer(u8),
+    OtherClass(u8),
+    /// Nodes have these addresses, as bits.
+    Nodes(u8),
 }
 
 #[derive(Clone, Debug)]
@@ -64,6 +67,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u8..10, 0_u8..12).prop_map(|(name, ip)| Step::Overwrite(name, ip)),
         1 => (0_u8..10).prop_map(Step::Empty),
         1 => (0_u8..10).prop_map(Step::NotLoadBalancer),
+        1 => (0_u8..10).prop_map(Step::OtherClass),
+        1 => any::<u8>().prop_map(Step::Nodes),
     ]
 }
 
@@ -79,7 +84,7 @@ fn made(number: u8, wish: &Wish) -> Service {
     let key = ["", "k", "l"][usize::from(wish.key)];
     let port = format!("TCP/{}", wish.port);
     let cluster_ips: &[&str] = match wish.families {
-        0 | 1 => &["10.96.0.1"],
+        1 => &["10.96.0.1"],
         2 => &["fd00::1"],
         _ => &["10.96.0.1", "fd00::1"],
     };
@@ -100,7 +105,11 @@ fn made(number: u8, wish: &Wish) -> Service {
         service = service.pool(["p", "q", "r", "none"][usize::from(pool)]);
     }
     if let Some(ip) = wish.ip {
-        service = service.ips(&format!("10.0.0.{ip}"));
+        service = service.ips(&match wish.families {
+            0 => format!("10.0.0.{ip},2001:db8::{}", ip % 4),
+            2 => format!("2001:db8::{}", ip % 4),
+            _ => format!("10.0.0.{ip}"),
+        });
     }
     service
 }
@@ -154,6 +163,16 @@ fn take(cluster: &mut Cluster, step: Step) {
         Step::NotLoadBalancer(number) => {
             overwrite(cluster, number, &|service| service.load_balancer = false);
         }
+        Step::OtherClass(number) => {
+            overwrite(cluster, number, &|service| {
+                service.class = Some("example.org/x".to_owned());
+            });
+        }
+        Step::Nodes(bits) => {
+            let nodes = (0..8).filter(|bit| bits & (1 << bit) != 0);
+            let nodes: Vec<String> = nodes.map(|last| format!("10.0.0.{last}")).collect();
+            cluster.nodes(&nodes.iter().map(String::as_str).collect::<Vec<_>>());
+        }
     }
 }
 
@@ -161,8 +180,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn invariants_hold_and_a_restart_changes_nothing(steps in prop::collection::vec(step(), 1..60)) {
-        let mut cluster = Cluster::new(&pools(0));
+    fn invariants_hold_and_a_restart_changes_nothing(
+        fair in any::<bool>(),
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let reuse = if fair { Reuse::LeastRecentlyReleased } else { Reuse::LowestFree };
+        let policy = Policy { reuse, ..Policy::default() };
+        let mut cluster = Cluster::with(policy, &pools(0));
         for step in steps {
             take(&mut cluster, step);
             cluster.check();

@@ -99,3 +99,49 @@ fn leadership_comes_and_goes() {
     cluster.settle();
     assert_eq!(cluster.have(&["a", "b"]), ["10.0.0.2", "10.0.0.1"]);
 }
+
+#[test]
+fn what_a_reply_shows_ahead_of_the_watch_is_not_overruled_yet() {
+    // This leader was away: it does not know that the address of "moved" was given to "a" meanwhile.
+    let mut cluster = Cluster::new(&[("p", at(&["10.0.0.1-10.0.0.9"]))]);
+    cluster.apply(service("moved").created(1));
+    cluster.put(service("a").created(2));
+    for output in cluster.world.drain() {
+        cluster.note(output);
+    }
+    let mut theirs = cluster.stored[&id("a")].clone().has(&["10.0.0.1"], "p");
+    theirs.resource_version = "77".into();
+    cluster.stored.insert(id("a"), theirs.clone());
+    cluster.version = 77;
+    cluster.world.handle(Input::Read(Box::new(theirs.clone())));
+    assert_eq!(cluster.world.drain(), []);
+    assert_eq!(cluster.world.status_write(&id("a")), None);
+    // The watch catches up.
+    let mut moved = cluster.stored[&id("moved")].clone().has(&["10.0.0.2"], "p");
+    moved.resource_version = "76".into();
+    cluster.stored.insert(id("moved"), moved.clone());
+    cluster.world.handle(Input::Applied(Box::new(moved)));
+    cluster.world.handle(Input::Applied(Box::new(theirs)));
+    cluster.settle();
+    assert_eq!(cluster.have(&["moved", "a"]), ["10.0.0.2", "10.0.0.1"]);
+    assert_eq!(cluster.take_writes(), 1, "only the one at the beginning");
+}
+
+#[test]
+fn who_makes_room_keeps_its_other_address() {
+    // Each of two dual-stack services has one address of its own and was meant to get the other's.
+    let mut cluster = Cluster::new(&[("p", at(&["10.0.0.1/32", "2001:db8::1/128"]))]);
+    let dual = |name: &str, ip: &str| {
+        service(name)
+            .cluster_ips(&["10.96.0.1", "fd00::1"])
+            .policy(crate::FamilyPolicy::PreferDualStack)
+            .has(&[ip], "p")
+    };
+    cluster.store(dual("a", "10.0.0.1").created(2));
+    for output in cluster.world.drain() {
+        cluster.note(output);
+    }
+    cluster.store(dual("b", "2001:db8::1").created(1));
+    cluster.settle();
+    assert_eq!(cluster.have(&["a", "b"]), ["10.0.0.1", "2001:db8::1"]);
+}

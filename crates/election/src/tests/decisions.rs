@@ -33,6 +33,7 @@ fn config(advertisements: &[Value]) -> Config {
             .enumerate()
             .map(|(n, spec)| source(Kind::L2Advertisement, &format!("ad{n}"), spec.clone()))
             .collect(),
+        ..Sources::default()
     };
     let (config, issues) = Config::from_sources(&sources, "metallb-system");
     assert_eq!(issues, vec![]);

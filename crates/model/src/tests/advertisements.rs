@@ -18,6 +18,7 @@ fn with_pools(l2_advertisements: Vec<Source<L2AdvertisementSpec>>) -> (Config, V
             pool("iron", "10.0.1.0/24", labels([])),
         ],
         l2_advertisements,
+        ..Sources::default()
     })
 }
 

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
-use super::{OWN, build, labels, object, source};
-use crate::{Config, Effect, Issue, Kind, Labels, Pool, PoolSpec, Reason, Source, Sources};
+use super::{OWN, build, found, labels, object, source};
+use crate::{Config, Effect, Issue, Kind, Labels, Pool, PoolSpec, Source, Sources};
 
 fn pool(name: &str, created: i64, spec: Value, last_valid: Option<Value>) -> Source<PoolSpec> {
     source(Kind::IpAddressPool, name, created, spec, last_valid)
@@ -31,87 +31,6 @@ fn in_force(config: &Config) -> Vec<String> {
         .pools()
         .map(|pool| format!("{}={}", pool.name, text(pool)))
         .collect()
-}
-
-/// `name:field:reason:effect` of every issue.
-fn found(issues: &[Issue]) -> Vec<String> {
-    let line = |i: &Issue| format!("{}:{}:{}:{:?}", i.object.name, i.field, i.reason, i.effect);
-    issues.iter().map(line).collect()
-}
-
-#[test]
-fn one_object_alone() {
-    for (spec, field, reason, hint) in [
-        (
-            json!({}),
-            "spec.addresses",
-            Reason::InvalidAddress,
-            "at least one",
-        ),
-        (
-            json!({"addresses": []}),
-            "spec.addresses",
-            Reason::InvalidAddress,
-            "at least one",
-        ),
-        (
-            at(&["10.0.0.0/8", "junk"]),
-            "spec.addresses[1]",
-            Reason::InvalidAddress,
-            "junk",
-        ),
-        (
-            at(&["10.0.0.0/24", "10.0.0.9-10.0.0.9"]),
-            "spec.addresses[1]",
-            Reason::AddressOverlap,
-            "10.0.0.9",
-        ),
-        (
-            json!({"addresses": "10.0.0.0/24"}),
-            "spec.addresses",
-            Reason::InvalidSpec,
-            "expected a sequence",
-        ),
-        (json!(7), "spec", Reason::InvalidSpec, "cannot be read"),
-        (
-            json!({"addresses": ["10.0.0.0/24"], "serviceAllocation": {"namespaces": ["a", "b", "a"]}}),
-            "spec.serviceAllocation.namespaces[2]",
-            Reason::DuplicateEntry,
-            "\"a\"",
-        ),
-        (
-            json!({"addresses": ["10.0.0.0/24"],
-                   "serviceAllocation": {"serviceSelectors": [{"matchLabels": {"a": "b"}},
-                                                              {"matchLabels": {"a": "b"}}]}}),
-            "spec.serviceAllocation.serviceSelectors[1]",
-            Reason::DuplicateEntry,
-            "index 0",
-        ),
-        (
-            json!({"addresses": ["10.0.0.0/24"],
-                   "serviceAllocation": {"namespaceSelectors": [{"matchExpressions": [{"key": "a", "operator": "is"}]}]}}),
-            "spec.serviceAllocation.namespaceSelectors[0]",
-            Reason::InvalidSelector,
-            "operator \"is\"",
-        ),
-    ] {
-        let text = spec.to_string();
-        let (config, issues) = settle(vec![
-            pool("bad", 1, spec, None),
-            pool("good", 2, at(&["192.0.2.0/24"]), None),
-        ]);
-        assert_eq!(in_force(&config), ["good=192.0.2.0/24"], "{text}");
-        assert_eq!(issues.len(), 1, "{text}");
-        assert_eq!(
-            (issues[0].field.as_str(), issues[0].reason),
-            (field, reason),
-            "{text}"
-        );
-        let sentence = issues[0].to_string();
-        for part in [hint, "IPAddressPool metallb-system/bad", field] {
-            assert!(sentence.contains(part), "{text}: {sentence}");
-        }
-    }
 }
 
 #[test]

@@ -28,6 +28,7 @@ fn config(advertisement: Value) -> Arc<Config> {
             json!({"addresses": ["192.0.2.0/24"]}),
         )],
         l2_advertisements: vec![source(Kind::L2Advertisement, advertisement)],
+        ..Sources::default()
     };
     Arc::new(Config::from_sources(&sources, "metallb-system").0)
 }

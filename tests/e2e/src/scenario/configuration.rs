@@ -18,16 +18,36 @@ fn pool(name: &str, addresses: &str) -> String {
 }
 
 fn wait_invalid(cluster: &Cluster, pool: &str, reason: &str, words: &[&str]) -> Result<()> {
+    wait_valid(
+        cluster,
+        ("ipaddresspools.metallb.io", NAMESPACE, pool),
+        "False",
+        reason,
+        words,
+    )
+}
+
+/// Waits for condition `Valid` of an object, given as resource, namespace and name.
+///
+/// # Errors
+/// The condition as it is.
+pub(super) fn wait_valid(
+    cluster: &Cluster,
+    (resource, namespace, name): (&str, &str, &str),
+    status: &str,
+    reason: &str,
+    words: &[&str],
+) -> Result<()> {
     wait_for(
-        &format!("pool {pool} to be Valid=False, {reason}, saying {words:?}"),
+        &format!("{resource} {namespace}/{name} to be Valid={status}, {reason}, saying {words:?}"),
         SOON,
         || {
-            let object = cluster.kubectl_json(&["get", "ipaddresspool", "-n", NAMESPACE, pool])?;
+            let object = cluster.kubectl_json(&["get", resource, "-n", namespace, name])?;
             let Some(valid) = condition(&object, "Valid") else {
                 bail!("it has no condition Valid: {}", object["status"])
             };
             let message = valid["message"].as_str().unwrap_or_default();
-            let right = valid["status"] == "False"
+            let right = valid["status"] == status
                 && valid["reason"] == reason
                 && words.iter().all(|w| message.contains(w));
             if right {

@@ -30,19 +30,7 @@ pub fn image_names() -> (String, String) {
 /// # Errors
 /// Images that are not built, an API server that refuses, or what the `MetalLB` resource says when it does not get well.
 pub fn install(cluster: &Cluster, progress: &Progress) -> Result<()> {
-    let (repository, version) = image_names();
-    let manifest = manifest_with(|name| {
-        let archive = root().join(format!("target/images/{name}.oci.tar"));
-        ensure!(
-            archive.exists(),
-            "{} is not there: run `make images` first",
-            archive.display()
-        );
-        let image = format!("{repository}/{name}:{version}");
-        cluster.push(&archive, &image)?;
-        // By digest as well: the tag stays the same between two builds, and nodes keep what they have pulled.
-        Ok(format!("{image}@{}", digest(&archive)?))
-    })?;
+    let manifest = manifest_with(|name| push_image(cluster, name))?;
     progress.line("images are in the registry; applying config/manifests/metallb-operator.yaml");
     cluster.apply(&manifest)?;
     let rollout = [
@@ -57,20 +45,43 @@ pub fn install(cluster: &Cluster, progress: &Progress) -> Result<()> {
     apply_resource(cluster, progress)
 }
 
+/// Pushes the image `operator`, `controller` or `speaker` that was built; its full name.
+///
+/// # Errors
+/// It is not built.
+pub fn push_image(cluster: &Cluster, name: &str) -> Result<String> {
+    let (repository, version) = image_names();
+    let archive = root().join(format!("target/images/{name}.oci.tar"));
+    ensure!(
+        archive.exists(),
+        "{} is not there: run `make images` first",
+        archive.display()
+    );
+    let image = format!("{repository}/{name}:{version}");
+    cluster.push(&archive, &image)?;
+    // By digest as well: the tag stays the same between two builds, and nodes keep what they have pulled.
+    Ok(format!("{image}@{}", digest(&archive)?))
+}
+
 /// The checked-in manifest of the operator with the images that `name` gives for `operator`, `controller` and `speaker`.
 ///
 /// # Errors
 /// The manifest can't be read, or an error of `name`.
 pub fn manifest_with(name: impl Fn(&str) -> Result<String>) -> Result<String> {
-    IMAGES.iter().try_fold(
-        read("config/manifests/metallb-operator.yaml")?,
-        |manifest, image| {
-            Ok(manifest.replace(
-                &format!("{}/{image}:{}", CHECKED_IN.0, CHECKED_IN.1),
-                &name(image)?,
-            ))
-        },
-    )
+    with_images(read("config/manifests/metallb-operator.yaml")?, name)
+}
+
+/// A checked-in manifest with the images that `name` gives.
+///
+/// # Errors
+/// An error of `name`.
+pub fn with_images(manifest: String, name: impl Fn(&str) -> Result<String>) -> Result<String> {
+    IMAGES.iter().try_fold(manifest, |manifest, image| {
+        Ok(manifest.replace(
+            &format!("{}/{image}:{}", CHECKED_IN.0, CHECKED_IN.1),
+            &name(image)?,
+        ))
+    })
 }
 
 /// Applies the sample `MetalLB`, pool and advertisement and waits for Available.

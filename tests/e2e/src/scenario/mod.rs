@@ -3,12 +3,19 @@
 //! Each works in a namespace of its own and leaves the cluster as it found it; one that fails leaves its evidence under
 //! `target/e2e/NAME/` and the cluster as it is.
 
+pub mod admission;
+pub mod clean;
 pub mod configuration;
 pub mod demo;
+pub mod helm;
 pub mod install;
 pub mod outages;
 pub mod restarts;
+pub mod s2;
+pub mod s4;
+pub mod s5;
 pub mod services;
+pub mod sources;
 pub mod workload;
 
 use std::{fs, path::PathBuf, time::Instant};
@@ -65,6 +72,11 @@ pub const ALL: &[Scenario] = &[
         run: configuration::refused,
     },
     Scenario {
+        name: "admission",
+        about: "the API server admits and refuses objects of every kind as the unit tests' evaluator does",
+        run: admission::admission,
+    },
+    Scenario {
         name: "overlap",
         about: "of two overlapping pools the first works, the second is named",
         run: configuration::overlap,
@@ -73,6 +85,26 @@ pub const ALL: &[Scenario] = &[
         name: "stricter-rule",
         about: "a pool stored before a rule got stricter is named, the others work",
         run: configuration::stricter_rule,
+    },
+    Scenario {
+        name: "address-pool",
+        about: "an AddressPool of the first generation announces without an advertisement, and says what replaces it",
+        run: sources::address_pool,
+    },
+    Scenario {
+        name: "config-map",
+        about: "the ConfigMap of v0.3 to v0.12: served, a typo takes nothing away, not even over restarts",
+        run: sources::config_map,
+    },
+    Scenario {
+        name: "wrong-namespace",
+        about: "an object elsewhere is answered, not ignored",
+        run: sources::wrong_namespace,
+    },
+    Scenario {
+        name: "s5",
+        about: "one address for TCP and UDP: iperf3 runs, fails without the TCP service, and runs again",
+        run: s5::shared_address,
     },
     Scenario {
         name: "drift",
@@ -88,6 +120,21 @@ pub const ALL: &[Scenario] = &[
         name: "kill-components",
         about: "kill -9 of each component and of all together changes no address",
         run: restarts::kill_components,
+    },
+    Scenario {
+        name: "helm",
+        about: "Helm from a web server and from a registry: install, upgrade, uninstall, install again",
+        run: helm::helm,
+    },
+    Scenario {
+        name: "s2",
+        about: "an edge site: Helm into namespace default, one address, a client behind 1:1 NAT",
+        run: s2::edge_site,
+    },
+    Scenario {
+        name: "s4",
+        about: "a training class: manifests, a Secret by hand, the ConfigMap, whoami in a real browser",
+        run: s4::training_class,
     },
     Scenario {
         name: "api-loss",

@@ -1,4 +1,4 @@
-//! The part of the machine that knows who there should be and calls whoever is silent.
+//! Who the peers are and how they stand: the listed ones, those that are heard, and calls to those that are not.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use metallb_sansio::Instant;
 
+use super::{Member, Wake};
 use crate::interface::{Output, PeerState};
-use crate::machine::{Member, Wake};
 use crate::peer::Peer;
 use crate::{Identity, NodeName};
 
@@ -18,7 +18,7 @@ const CALLS_AT_ONCE: usize = 8;
 const CALL_UNLISTED_FOR: Duration = Duration::from_secs(600);
 
 impl Member {
-    pub(crate) fn list(&mut self, now: Instant, listed: BTreeMap<NodeName, SocketAddr>) {
+    pub(super) fn list(&mut self, now: Instant, listed: BTreeMap<NodeName, SocketAddr>) {
         let first = !core::mem::replace(&mut self.listed_once, true);
         let own = Arc::clone(self.node());
         for peer in self.peers.values_mut() {
@@ -56,13 +56,13 @@ impl Member {
         self.call(now);
     }
 
-    pub(crate) fn forget_unlisted(&mut self, now: Instant) {
+    pub(super) fn forget_unlisted(&mut self, now: Instant) {
         self.peers
             .retain(|_, peer| peer.listed || peer.state.is_live() || now - peer.since < CALL_UNLISTED_FOR);
     }
 
     /// Calls peers that are known and not heard, some at a time and in turn.
-    pub(crate) fn call(&mut self, now: Instant) {
+    pub(super) fn call(&mut self, now: Instant) {
         let silent = |peer: &Peer| peer.state != PeerState::Alive;
         let after = self.call_after.take();
         let wrapped = self
@@ -86,7 +86,7 @@ impl Member {
     }
 
     /// Calls those that are presumed alive, quickly: somebody else has answered by now, so they would too.
-    pub(crate) fn call_presumed(&mut self, now: Instant) {
+    pub(super) fn call_presumed(&mut self, now: Instant) {
         let presumed = self
             .peers
             .iter()
@@ -103,7 +103,7 @@ impl Member {
     }
 
     /// Calls every peer, whatever it is held for.
-    pub(crate) fn call_all(&mut self, now: Instant) {
+    pub(super) fn call_all(&mut self, now: Instant) {
         let all: Vec<Identity> = self
             .peers
             .iter()
@@ -114,7 +114,62 @@ impl Member {
         }
     }
 
-    pub(crate) fn end_presumption(&mut self, now: Instant) {
+    /// Takes over which peers `foca` holds for alive and reports the differences.
+    pub(super) fn compare(&mut self, now: Instant) {
+        let active: BTreeMap<NodeName, Identity> = self
+            .foca
+            .iter_members()
+            .map(|member| (Arc::clone(&member.id().name), member.id().clone()))
+            .collect();
+        let mut doubted = Vec::new();
+        for (name, peer) in &mut self.peers {
+            if peer.state != PeerState::Alive || active.contains_key(name) {
+                peer.doubted_until = None;
+                continue;
+            }
+            let hearsay = self
+                .hearsay
+                .as_ref()
+                .is_some_and(|suspected| !suspected.contains(name));
+            if peer.doubted_until.is_none() && hearsay {
+                peer.doubted_until = Some(now + self.timing.doubt);
+                self.timers.set(now + self.timing.doubt, Wake::EndDoubt);
+                doubted.push(peer.callable(name));
+            }
+            if peer.doubted_until.is_none_or(|until| until <= now) {
+                peer.doubted_until = None;
+                peer.state = PeerState::Dead;
+                peer.since = now;
+                self.suspicions.remove(name);
+                self.outputs.push_back(Output::Lost(Arc::clone(name)));
+            }
+        }
+        if !active.is_empty() && !core::mem::replace(&mut self.heard_once, true) {
+            self.timers.set(now, Wake::CallPresumed);
+            self.timers
+                .set(now + self.timing.presumption_once_heard, Wake::EndPresumption);
+        }
+        for (name, identity) in active {
+            let address = identity.address;
+            let unheard = Peer::new(now, PeerState::Unheard, address);
+            let peer = self.peers.entry(Arc::clone(&name)).or_insert(unheard);
+            if peer.state != PeerState::Alive {
+                if !peer.state.is_live() {
+                    self.outputs.push_back(Output::Joined(Arc::clone(&name)));
+                }
+                peer.state = PeerState::Alive;
+                peer.since = now;
+                self.watches.restart(now, &name);
+            }
+            peer.identity = Some(identity);
+        }
+        // Its answer comes under an identity that we hold for dead, and is told so: it takes a new one.
+        for identity in doubted {
+            self.drive(now, |foca, collected| foca.announce(identity, collected));
+        }
+    }
+
+    pub(super) fn end_presumption(&mut self, now: Instant) {
         for (name, peer) in &mut self.peers {
             if peer.state == PeerState::Presumed {
                 peer.state = PeerState::Unheard;
