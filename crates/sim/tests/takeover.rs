@@ -234,3 +234,18 @@ fn a_starting_speaker_leaves_nothing_unanswered_although_another_node_is_dead() 
         judged.unwrap_or_else(|failure| panic!("{failure}"));
     }
 }
+
+/// Detection does not take longer in a large cluster: the next by rank watches the owner itself.
+#[test]
+#[ignore = "a minute: whole speakers by the dozen"]
+fn fifty_nodes_miss_one_as_soon_as_three() {
+    let setup = setup(50, 0);
+    let mut times = Vec::new();
+    for seed in 0..12 {
+        let seen = interrupt(&setup(seed), Loss::LinkCut, None, Duration::from_secs(1));
+        times.push(seen.moved.expect("a take-over").0);
+    }
+    let [p50, p99, max] = summary(times);
+    println!("50 nodes, LinkCut: p50 {p50} ms, p99 {p99} ms, max {max} ms");
+    assert!(max <= 600, "{max} ms");
+}
