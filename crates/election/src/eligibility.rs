@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use metallb_model::{Config, L2Advertisement};
 
-use crate::facts::{EXCLUDE_LABEL, Endpoints, NodeFacts, NodeName, Nodes, ServiceFacts};
+use crate::facts::{EXCLUDE_LABEL, Endpoints, NodeFacts, NodeName, Nodes, Rules, ServiceFacts};
 use crate::rank::Rank;
 use crate::reason::{Exclusion, Refusal, Standing};
 
@@ -15,8 +15,16 @@ use crate::reason::{Exclusion, Refusal, Standing};
 pub struct Candidate {
     /// Sum of the preference weights of all advertisements that select the node.
     pub score: u64,
+    /// It comes after all candidates that are not shunned; see [`Rules::shun`].
+    pub shunned: bool,
     /// Interfaces on which it may announce; `None` means all.
     pub interfaces: Option<BTreeSet<Arc<str>>>,
+}
+
+impl Candidate {
+    fn rank(&self, name: &str, address: IpAddr) -> Rank {
+        Rank::new(name, self.score, address).shunned(self.shunned)
+    }
 }
 
 /// Which nodes may own a service's addresses. Many services share one value, so it does not name the service.
@@ -31,8 +39,6 @@ pub struct Eligibility {
 impl Eligibility {
     /// Who may own the addresses of `service`.
     ///
-    /// `ignore_exclude_label` is the flag `--ignore-exclude-lb`.
-    ///
     /// # Errors
     /// Why nobody announces the service.
     pub fn of(
@@ -40,7 +46,7 @@ impl Eligibility {
         endpoints: &Endpoints,
         nodes: &Nodes,
         config: &Config,
-        ignore_exclude_label: bool,
+        rules: Rules,
     ) -> Result<Self, Refusal> {
         let first = service.addresses.first().ok_or(Refusal::NoAddress)?;
         let pool = config.pool_of_all(&service.addresses).ok_or_else(|| {
@@ -73,14 +79,7 @@ impl Eligibility {
         }
         let mut eligibility = Self::default();
         for (name, node) in nodes {
-            match examine(
-                service,
-                endpoints,
-                name,
-                node,
-                &advertisements,
-                ignore_exclude_label,
-            ) {
+            match examine(service, endpoints, name, node, &advertisements, rules) {
                 Ok(candidate) => {
                     eligibility.candidates.insert(Arc::clone(name), candidate);
                 }
@@ -100,7 +99,7 @@ impl Eligibility {
         let mut ranked: Vec<(Rank, &NodeName)> = self
             .candidates
             .iter()
-            .map(|(name, candidate)| (Rank::new(name, candidate.score, address), name))
+            .map(|(name, candidate)| (candidate.rank(name, address), name))
             .collect();
         ranked.sort_unstable();
         let nobody_live = !ranked.iter().any(|(_, name)| is_live(name));
@@ -130,13 +129,24 @@ impl Eligibility {
         }
     }
 
+    /// All candidates in order of rank, best first. `address` is the first of the service.
+    pub fn ranked(&self, address: IpAddr) -> Vec<NodeName> {
+        let mut ranked: Vec<(Rank, &NodeName)> = self
+            .candidates
+            .iter()
+            .map(|(name, candidate)| (candidate.rank(name, address), name))
+            .collect();
+        ranked.sort_unstable();
+        ranked.into_iter().map(|(_, name)| Arc::clone(name)).collect()
+    }
+
     /// The owner alone, as [`Eligibility::elect`] finds it, without the reasons: what the fast path needs.
     pub fn owner(&self, address: IpAddr, is_live: impl Fn(&str) -> bool) -> Option<&NodeName> {
         let best = |live_only: bool| {
             self.candidates
                 .iter()
                 .filter(|(name, _)| !live_only || is_live(name))
-                .map(|(name, candidate)| (Rank::new(name, candidate.score, address), name))
+                .map(|(name, candidate)| (candidate.rank(name, address), name))
                 .min()
                 .map(|(_, name)| name)
         };
@@ -161,13 +171,16 @@ fn examine(
     name: &NodeName,
     node: &NodeFacts,
     advertisements: &[&L2Advertisement],
-    ignore_exclude_label: bool,
+    rules: Rules,
 ) -> Result<Candidate, Exclusion> {
     if node.network_unavailable {
         return Err(Exclusion::NetworkUnavailable);
     }
-    if !ignore_exclude_label && node.labels.contains_key(EXCLUDE_LABEL) {
+    if !rules.ignore_exclude_label && node.labels.contains_key(EXCLUDE_LABEL) {
         return Err(Exclusion::ExcludeLabel);
+    }
+    if node.out_of_service {
+        return Err(Exclusion::OutOfService);
     }
     let selecting: Vec<_> = advertisements
         .iter()
@@ -188,5 +201,9 @@ fn examine(
             .collect()
     });
     let score = selecting.iter().map(|a| a.preference(&node.labels)).sum();
-    Ok(Candidate { score, interfaces })
+    Ok(Candidate {
+        score,
+        shunned: rules.shun && node.shunned,
+        interfaces,
+    })
 }

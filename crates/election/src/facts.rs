@@ -17,9 +17,22 @@ pub const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-b
 pub struct NodeFacts {
     /// `metadata.labels`.
     pub labels: Labels,
-    /// Condition `NetworkUnavailable` is `True`. Other conditions, taints and cordon do not matter: whether a node is
-    /// alive, membership knows better than the API server.
+    /// Condition `NetworkUnavailable` is `True`. Other conditions and cordon do not matter: whether a node is alive,
+    /// membership knows better than the API server.
     pub network_unavailable: bool,
+    /// It has the taint `node.kubernetes.io/out-of-service`: an administrator says that it is down for good.
+    pub out_of_service: bool,
+    /// It is cordoned, or its condition `Ready` is not `True`. Matters only when [`Rules::shun`] says so.
+    pub shunned: bool,
+}
+
+/// What can be chosen about who may own addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The flag `--ignore-exclude-lb`: [`EXCLUDE_LABEL`] means nothing.
+    pub ignore_exclude_label: bool,
+    /// Nodes that are cordoned or not ready come last, after all others, whatever their preference. Not what `MetalLB` does.
+    pub shun: bool,
 }
 
 /// All nodes of the cluster.

@@ -14,11 +14,13 @@ mod eligibility;
 mod facts;
 mod rank;
 mod reason;
+mod role;
 
 #[cfg(test)]
 mod tests;
 
 pub use eligibility::{Candidate, Decision, Eligibility};
-pub use facts::{EXCLUDE_LABEL, Endpoints, NodeFacts, NodeName, Nodes, ServiceFacts};
+pub use facts::{EXCLUDE_LABEL, Endpoints, NodeFacts, NodeName, Nodes, Rules, ServiceFacts};
 pub use rank::{Rank, rank};
 pub use reason::{Exclusion, Refusal, Standing};
+pub use role::{Presence, Roles};

@@ -8,6 +8,7 @@ use ring::digest;
 /// The place of a node among the candidates for an address; the smallest wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
+    shunned: bool,
     score: Reverse<u64>,
     hash: [u8; 32],
 }
@@ -22,9 +23,16 @@ impl Rank {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest.as_ref());
         Self {
+            shunned: false,
             score: Reverse(score),
             hash,
         }
+    }
+
+    /// The same, after all that are not shunned when `shunned` is set.
+    #[must_use]
+    pub const fn shunned(self, shunned: bool) -> Self {
+        Self { shunned, ..self }
     }
 }
 

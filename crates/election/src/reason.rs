@@ -73,6 +73,8 @@ pub enum Exclusion {
     NetworkUnavailable,
     /// The node carries [`EXCLUDE_LABEL`](crate::EXCLUDE_LABEL).
     ExcludeLabel,
+    /// The node has the taint `node.kubernetes.io/out-of-service`.
+    OutOfService,
     /// The node selectors of no advertisement for this service select it.
     NotSelected,
     /// `externalTrafficPolicy: Local`, and no endpoint of the service on the node is ready or serving.
@@ -85,6 +87,7 @@ impl Exclusion {
         match self {
             Self::NetworkUnavailable => "nodeNetworkUnavailable",
             Self::ExcludeLabel => "nodeLabeledExcludeBalancers",
+            Self::OutOfService => "nodeOutOfService",
             Self::NotSelected => "notSelectedByAdvertisement",
             Self::NoLocalEndpoint => "noLocalEndpoints",
         }
@@ -103,6 +106,8 @@ pub enum Standing {
     },
     /// It would be a candidate, but membership does not see it alive.
     NotAlive,
+    /// It would be a candidate, but none of the interfaces it may use is usable.
+    NoInterface,
     /// It may not own them.
     Excluded(Exclusion),
 }
@@ -114,6 +119,7 @@ impl Standing {
             Self::Owner => "owner",
             Self::Standby { .. } => "notOwner",
             Self::NotAlive => "notAlive",
+            Self::NoInterface => "noUsableInterface",
             Self::Excluded(exclusion) => exclusion.reason(),
         }
     }

@@ -1,15 +1,21 @@
 //! The machine that answers for owned addresses and announces them when they are taken over.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use metallb_sansio::{Instant, Machine, Timers};
 
+use crate::answer::advertisement;
+use crate::conflict::{ASKING_ROUNDS, question};
+use crate::groups::Groups;
 use crate::link::{InterfaceIndex, Interfaces, Link};
-use crate::wire::arp::{self, Operation};
-use crate::wire::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV6, Frame, MacAddr};
-use crate::wire::ndp::{self, Message};
+use crate::wire::arp;
+use crate::wire::ethernet::MacAddr;
+use crate::wire::ndp;
+
+pub use crate::conflict::{BLOCKED_FOR, DEFEND_EVERY, PROBE_FOR};
 
 /// When a taken-over address is announced, in milliseconds after the take-over: a burst that survives a lost frame and a
 /// neighbour that ignores changes for its first second (Linux `locktime`), then `MetalLB`'s cadence of 1.1 s until 5 s.
@@ -32,9 +38,21 @@ pub enum Input {
         address: IpAddr,
         /// Where it may be announced.
         interfaces: Interfaces,
+        /// How, when it is not owned yet.
+        entry: Entry,
     },
-    /// This node no longer owns the address.
+    /// This node answers for `address` in the name of the node that owns it and whose speaker is away: with that node's
+    /// hardware addresses, so that nobody notices. Nothing is announced. Told again, it replaces the hardware addresses.
+    StandIn {
+        /// The address.
+        address: IpAddr,
+        /// The owner's hardware address on the LAN of each of our interfaces; on others there is no answer.
+        macs: Arc<BTreeMap<InterfaceIndex, MacAddr>>,
+    },
+    /// This node no longer owns the address, nor stands in for its owner.
     Disown(IpAddr),
+    /// Hardware addresses of the cluster's nodes: what they claim is no conflict.
+    Friends(Arc<BTreeSet<MacAddr>>),
     /// Somebody else may have announced this address while we owned it: announce it again, if it is ours.
     Reannounce(IpAddr),
     /// An interface became usable or changed.
@@ -53,12 +71,51 @@ pub enum Output {
         /// The whole Ethernet frame.
         frame: Vec<u8>,
     },
-    /// Somebody else said that an address of ours is theirs.
+    /// A station outside the cluster said that an address of ours is theirs. Said at most once a second for each address
+    /// and station.
     ForeignClaim(ForeignClaim),
+    /// A node of the cluster said that an address that we answer for is theirs. Each time.
+    FriendlyClaim(ForeignClaim),
+    /// A station that may be of the cluster or not said that an address of ours is theirs.
+    DoubtfulClaim(ForeignClaim),
+    /// This node needs to hear the multicast group on the interface: the solicited-node group of an address that it
+    /// answers for (RFC 4861 7.2.1). Said once when that begins.
+    Join(InterfaceIndex, Ipv6Addr),
+    /// It no longer needs to. Not said when the interface goes: joins end with it.
+    Part(InterfaceIndex, Ipv6Addr),
+    /// What the probes for an address first owned brought; see [`Entry::Probe`].
+    Probed {
+        /// The address.
+        address: IpAddr,
+        /// The station that has it already.
+        taken_by: Option<MacAddr>,
+    },
 }
 
-/// Another station's claim of an address that this node owns. While an address moves between our own nodes such claims
-/// are normal; whoever knows the nodes' hardware addresses tells the two apart.
+/// How an address becomes ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Entry {
+    /// It is announced at once: it was ours, or another node's, before. Whether somebody else has it is asked meanwhile.
+    #[default]
+    Announce,
+    /// Nobody of ours ever announced it: it is probed for [`PROBE_FOR`] before (RFC 5227 2.1.1, with other times; RFC 4862
+    /// 5.4). Until then it is neither answered for nor announced.
+    Probe,
+}
+
+/// What to do when somebody outside the cluster has an address of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConflictPolicy {
+    /// Announce it all the same and say so: routers with proxy ARP answer for everything.
+    #[default]
+    Warn,
+    /// Leave it alone as long as the other answers; asked again every [`BLOCKED_FOR`].
+    Block,
+    /// Announce it, and once more whenever somebody else does, at most every [`DEFEND_EVERY`] (RFC 5227 2.4 c).
+    Defend,
+}
+
+/// A claim of an address that this node answers for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForeignClaim {
     /// The address claimed.
@@ -80,21 +137,61 @@ pub struct Counters {
     pub gratuitous_sent: u64,
 }
 
-struct Owned {
-    interfaces: Interfaces,
+/// An address that is answered for.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) role: Role,
     /// Which ownership it is; announcements of an earlier one are stale.
-    term: u64,
+    pub(crate) term: u64,
+}
+
+/// In what capacity.
+#[derive(Clone, Debug)]
+pub(crate) enum Role {
+    /// As the owner, on these interfaces.
+    Owner(Interfaces),
+    /// As the owner that is, while it finds out whether somebody outside the cluster has the address: no answers yet.
+    Probing(Interfaces),
+    /// As the owner, but somebody outside the cluster has the address and is left alone.
+    Blocked(Interfaces),
+    /// For another node with these hardware addresses.
+    StandIn(Arc<BTreeMap<InterfaceIndex, MacAddr>>),
+}
+
+impl Role {
+    pub(crate) const fn interfaces(&self) -> Option<&Interfaces> {
+        match self {
+            Self::Owner(interfaces) | Self::Probing(interfaces) | Self::Blocked(interfaces) => {
+                Some(interfaces)
+            }
+            Self::StandIn(_) => None,
+        }
+    }
 }
 
 /// One announcing sequence under way.
 #[derive(Clone, Debug)]
-struct Announcement {
+pub(crate) struct Announcement {
     address: IpAddr,
     term: u64,
     /// Only there; on all allowed interfaces when `None`.
     interface: Option<InterfaceIndex>,
     started: Instant,
     round: usize,
+    /// The first rounds also ask whether somebody else has the address.
+    asks: bool,
+}
+
+/// What is to be done at some time.
+#[derive(Clone, Debug)]
+pub(crate) enum Due {
+    Announce(Announcement),
+    /// The next probe of an address first owned, counted from 0.
+    Probe {
+        address: IpAddr,
+        term: u64,
+        round: u32,
+    },
 }
 
 /// Answers and announces the addresses that this node owns.
@@ -104,16 +201,30 @@ struct Announcement {
 ///   question and gets no answer.
 /// * Neighbour solicitations are answered to whoever asked, those of duplicate address detection to all nodes
 ///   (RFC 4861 7.2.4, RFC 4862 5.4.3).
+/// * An address whose owner's speaker is away is answered for with the owner's hardware address. Only the Ethernet source of
+///   such an answer is ours, so that switches go on finding the owner where it is.
 /// * An address newly owned, or an interface newly usable, is announced at the times of [`ANNOUNCE_AT_MS`]; being told
 ///   again what is already so announces nothing.
 #[derive(Default)]
 pub struct Announcer {
-    links: BTreeMap<InterfaceIndex, Link>,
-    owned: BTreeMap<IpAddr, Owned>,
-    counters: BTreeMap<IpAddr, Counters>,
-    announcements: Timers<Announcement>,
-    outputs: VecDeque<Output>,
+    pub(crate) links: BTreeMap<InterfaceIndex, Link>,
+    pub(crate) held: BTreeMap<IpAddr, Held>,
+    pub(crate) counters: BTreeMap<IpAddr, Counters>,
+    pub(crate) due: Timers<Due>,
+    pub(crate) outputs: VecDeque<Output>,
     terms: u64,
+    pub(crate) friends: Arc<BTreeSet<MacAddr>>,
+    pub(crate) policy: ConflictPolicy,
+    /// Not all nodes of the cluster are known by their hardware addresses yet.
+    pub(crate) doubtful: bool,
+    /// Since when each station has been in doubt.
+    pub(crate) doubts: BTreeMap<MacAddr, Instant>,
+    /// When each foreign claim was last reported, and when it was last answered by an announcement.
+    pub(crate) claims: BTreeMap<(IpAddr, MacAddr), Instant>,
+    pub(crate) defended: BTreeMap<IpAddr, Instant>,
+    pub(crate) groups: Groups,
+    /// The latest time told: frames come without one.
+    pub(crate) now: Instant,
 }
 
 impl Announcer {
@@ -122,9 +233,42 @@ impl Announcer {
         Self::default()
     }
 
-    /// The addresses owned, in order.
+    /// One with this policy about addresses that others have.
+    #[must_use]
+    pub fn with_policy(policy: ConflictPolicy) -> Self {
+        Self {
+            policy,
+            ..Self::default()
+        }
+    }
+
+    /// Whether there may be nodes of the cluster whose hardware addresses are not known yet: then nobody is held for a
+    /// stranger, but [`Output::DoubtfulClaim`] says that somebody should be.
+    pub const fn set_doubtful(&mut self, doubtful: bool) {
+        self.doubtful = doubtful;
+    }
+
+    /// Frames taken from now on came at this time.
+    pub fn set_now(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// The addresses owned, in order; not those that are only stood in for.
     pub fn owned(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.owned.keys().copied()
+        let owned = self
+            .held
+            .iter()
+            .filter(|(_, held)| held.role.interfaces().is_some());
+        owned.map(|(address, _)| *address)
+    }
+
+    /// The addresses that are answered for in the name of their owner, in order.
+    pub fn stood_in(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let others = self
+            .held
+            .iter()
+            .filter(|(_, held)| held.role.interfaces().is_none());
+        others.map(|(address, _)| *address)
     }
 
     /// The usable links.
@@ -144,170 +288,105 @@ impl Announcer {
         &self.counters
     }
 
-    /// Takes a received frame by reference: the receive path without a copy.
-    pub fn handle_frame(&mut self, interface: InterfaceIndex, bytes: &[u8]) {
-        let Some(link) = self.links.get(&interface) else {
-            return;
-        };
-        let Ok(frame) = Frame::new_checked(bytes) else {
-            return;
-        };
-        if frame.source() == link.mac {
-            return;
-        }
-        match frame.ethertype() {
-            ETHERTYPE_ARP => self.handle_arp(interface, link.mac, frame),
-            ETHERTYPE_IPV6 => self.handle_ndp(interface, link.mac, frame),
-            _ => {}
-        }
-    }
-
-    fn handle_arp(&mut self, interface: InterfaceIndex, own_mac: MacAddr, frame: Frame<'_>) {
-        if !self.links[&interface].arp {
-            return;
-        }
-        let Ok(packet) = arp::Repr::parse(frame.payload()) else {
-            return;
-        };
-        self.note_claim(interface, packet.sender_ip.into(), packet.sender_mac);
-        let asked = frame.destination() == MacAddr::BROADCAST || frame.destination() == own_mac;
-        let announcement = packet.sender_ip == packet.target_ip;
-        if packet.operation != Operation::Request
-            || !asked
-            || announcement
-            || !self.owns_on(packet.target_ip.into(), interface)
+    fn own(&mut self, now: Instant, address: IpAddr, interfaces: Interfaces, entry: Entry) {
+        if let Some(held) = self.held.get_mut(&address)
+            && let Some(before) = held.role.interfaces().cloned()
         {
-            return;
-        }
-        let counters = self.counters.entry(packet.target_ip.into()).or_default();
-        counters.requests_received += 1;
-        counters.responses_sent += 1;
-        let reply = arp::Repr::reply_to(&packet, own_mac).emit(packet.sender_mac);
-        self.outputs.push_back(Output::Send {
-            interface,
-            frame: reply,
-        });
-    }
-
-    fn handle_ndp(&mut self, interface: InterfaceIndex, own_mac: MacAddr, frame: Frame<'_>) {
-        let Some(link_local) = self.links[&interface].link_local else {
-            return;
-        };
-        let Ok(packet) = ndp::Repr::parse(frame.payload()) else {
-            return;
-        };
-        let (target, source_mac) = match packet.message {
-            Message::Advertisement {
-                target, target_mac, ..
-            } => {
-                self.note_claim(interface, target.into(), target_mac.unwrap_or(frame.source()));
-                return;
+            let (announced, term) = (matches!(held.role, Role::Owner(_)), held.term);
+            if let Role::Owner(allowed) | Role::Probing(allowed) | Role::Blocked(allowed) = &mut held.role {
+                allowed.clone_from(&interfaces);
             }
-            Message::Solicitation { target, source_mac } => (target, source_mac),
-        };
-        let asked = frame.destination() == own_mac
-            || frame.destination() == ndp::multicast_mac(ndp::solicited_node(target));
-        if !asked || !self.owns_on(target.into(), interface) {
-            return;
-        }
-        let counters = self.counters.entry(target.into()).or_default();
-        counters.requests_received += 1;
-        counters.responses_sent += 1;
-        let probe = packet.source.is_unspecified();
-        let (destination, mac) = if probe {
-            (ndp::ALL_NODES, ndp::multicast_mac(ndp::ALL_NODES))
-        } else {
-            (packet.source, source_mac.unwrap_or(frame.source()))
-        };
-        let frame = advertisement(link_local, destination, target, own_mac, !probe).emit(mac, own_mac);
-        self.outputs.push_back(Output::Send { interface, frame });
-    }
-
-    /// Reports that `mac` claims `address`, if that is an address of ours on that link.
-    fn note_claim(&mut self, interface: InterfaceIndex, address: IpAddr, mac: MacAddr) {
-        let own = self.links.values().any(|link| link.mac == mac);
-        if !own && mac.is_unicast() && self.owns_on(address, interface) {
-            self.outputs.push_back(Output::ForeignClaim(ForeignClaim {
-                address,
-                mac,
-                interface,
-            }));
-        }
-    }
-
-    fn owns_on(&self, address: IpAddr, interface: InterfaceIndex) -> bool {
-        let (Some(owned), Some(link)) = (self.owned.get(&address), self.links.get(&interface)) else {
-            return false;
-        };
-        owned.interfaces.allows(&link.name)
-    }
-
-    fn own(&mut self, now: Instant, address: IpAddr, interfaces: Interfaces) {
-        if let Some(owned) = self.owned.get_mut(&address) {
-            let before = core::mem::replace(&mut owned.interfaces, interfaces);
-            let term = owned.term;
-            let added: Vec<InterfaceIndex> = self
+            let added = self
                 .links
                 .iter()
-                .filter(|(_, link)| owned.interfaces.allows(&link.name) && !before.allows(&link.name))
-                .map(|(index, _)| *index)
-                .collect();
-            for index in added {
-                self.announce(
-                    Announcement {
-                        address,
-                        term,
-                        interface: Some(index),
-                        started: now,
-                        round: 0,
-                    },
-                    now,
-                );
+                .filter(|(_, link)| interfaces.allows(&link.name) && !before.allows(&link.name));
+            let added: Vec<InterfaceIndex> = added.map(|(index, _)| *index).collect();
+            self.follow_groups(address);
+            for index in added.into_iter().filter(|_| announced) {
+                self.announce(Announcement::new(address, term, Some(index), now), now);
             }
             return;
         }
+        self.counters.entry(address).or_default();
+        match entry {
+            Entry::Announce => {
+                self.hold(address, Role::Owner(interfaces));
+                self.begin(now, address, true);
+            }
+            Entry::Probe => {
+                let term = self.hold(address, Role::Probing(interfaces));
+                self.probe(now, address, term, 0);
+            }
+        }
+    }
+
+    fn stand_in(&mut self, address: IpAddr, macs: Arc<BTreeMap<InterfaceIndex, MacAddr>>) {
+        match self.held.get_mut(&address) {
+            Some(held) if held.role.interfaces().is_none() => held.role = Role::StandIn(macs),
+            _ => {
+                self.disown(address);
+                self.counters.entry(address).or_default();
+                self.hold(address, Role::StandIn(macs));
+            }
+        }
+        self.follow_groups(address);
+    }
+
+    /// Holds an address in a new term, which it returns.
+    fn hold(&mut self, address: IpAddr, role: Role) -> u64 {
         self.terms += 1;
         let term = self.terms;
-        self.owned.insert(address, Owned { interfaces, term });
-        self.counters.entry(address).or_default();
-        self.announce(
-            Announcement {
-                address,
-                term,
-                interface: None,
-                started: now,
-                round: 0,
-            },
-            now,
-        );
+        self.held.insert(address, Held { role, term });
+        self.follow_groups(address);
+        term
+    }
+
+    /// Announces an owned address from the start, in a new term.
+    pub(crate) fn begin(&mut self, now: Instant, address: IpAddr, asks: bool) {
+        self.terms += 1;
+        let term = self.terms;
+        let Some(held) = self.held.get_mut(&address) else {
+            return;
+        };
+        let Some(interfaces) = held.role.interfaces().cloned() else {
+            return;
+        };
+        *held = Held {
+            role: Role::Owner(interfaces),
+            term,
+        };
+        self.forget_due(address);
+        let announcement = Announcement {
+            asks,
+            ..Announcement::new(address, term, None, now)
+        };
+        self.announce(announcement, now);
     }
 
     fn reannounce(&mut self, now: Instant, address: IpAddr) {
-        let Some(owned) = self.owned.get_mut(&address) else {
-            return;
-        };
-        self.terms += 1;
-        owned.term = self.terms;
-        let term = self.terms;
-        self.announcements
-            .retain(|announcement| announcement.address != address);
-        self.announce(
-            Announcement {
-                address,
-                term,
-                interface: None,
-                started: now,
-                round: 0,
-            },
-            now,
-        );
+        if self
+            .held
+            .get(&address)
+            .is_some_and(|held| matches!(held.role, Role::Owner(_)))
+        {
+            self.begin(now, address, false);
+        }
     }
 
     fn disown(&mut self, address: IpAddr) {
-        if self.owned.remove(&address).is_some() {
-            self.announcements
-                .retain(|announcement| announcement.address != address);
+        if self.held.remove(&address).is_some() {
+            self.forget_due(address);
+            self.follow_groups(address);
+            self.claims.retain(|(claimed, _), _| *claimed != address);
+            self.defended.remove(&address);
         }
+    }
+
+    fn forget_due(&mut self, address: IpAddr) {
+        self.due.retain(|due| match due {
+            Due::Announce(announcement) => announcement.address != address,
+            Due::Probe { address: probed, .. } => *probed != address,
+        });
     }
 
     fn link_up(&mut self, now: Instant, index: InterfaceIndex, link: &Link) {
@@ -316,33 +395,34 @@ impl Announcer {
             return;
         }
         let fresh: Vec<Announcement> = self
-            .owned
+            .held
             .iter()
-            .filter(|(address, owned)| {
-                let was = before.as_ref().is_some_and(|b| {
-                    b.mac == link.mac && b.carries(**address) && owned.interfaces.allows(&b.name)
-                });
-                !was && link.carries(**address) && owned.interfaces.allows(&link.name)
-            })
-            .map(|(address, owned)| Announcement {
-                address: *address,
-                term: owned.term,
-                interface: Some(index),
-                started: now,
-                round: 0,
+            .filter_map(|(address, held)| {
+                let Role::Owner(interfaces) = &held.role else {
+                    return None;
+                };
+                let was = before
+                    .as_ref()
+                    .is_some_and(|b| b.mac == link.mac && b.carries(*address) && interfaces.allows(&b.name));
+                let is = link.carries(*address) && interfaces.allows(&link.name);
+                (is && !was).then(|| Announcement::new(*address, held.term, Some(index), now))
             })
             .collect();
+        self.follow_all_groups();
         for announcement in fresh {
             self.announce(announcement, now);
         }
     }
 
     /// Sends the rounds that are due and sets the timer of the next. After a stall the rounds missed are sent as one.
-    fn announce(&mut self, mut announcement: Announcement, now: Instant) {
-        let Some(owned) = self.owned.get(&announcement.address) else {
+    pub(crate) fn announce(&mut self, mut announcement: Announcement, now: Instant) {
+        let Some(held) = self.held.get(&announcement.address) else {
             return;
         };
-        if owned.term != announcement.term {
+        let Role::Owner(interfaces) = &held.role else {
+            return;
+        };
+        if held.term != announcement.term {
             return;
         }
         let due = |round: usize| {
@@ -350,13 +430,16 @@ impl Announcer {
                 .get(round)
                 .map(|ms| announcement.started + Duration::from_millis(*ms))
         };
-        let mut frames = Vec::new();
+        let (mut frames, mut questions) = (Vec::new(), Vec::new());
         for (index, link) in &self.links {
             if announcement.interface.is_none_or(|only| only == *index)
                 && link.carries(announcement.address)
-                && owned.interfaces.allows(&link.name)
+                && interfaces.allows(&link.name)
             {
                 gratuitous(announcement.address, link, |frame| frames.push((*index, frame)));
+                if announcement.asks && announcement.round < ASKING_ROUNDS {
+                    questions.push((*index, question(announcement.address, link)));
+                }
             }
         }
         let counters = self.counters.entry(announcement.address).or_default();
@@ -364,6 +447,7 @@ impl Announcer {
         self.outputs.extend(
             frames
                 .into_iter()
+                .chain(questions)
                 .map(|(interface, frame)| Output::Send { interface, frame }),
         );
 
@@ -371,7 +455,24 @@ impl Announcer {
             announcement.round += 1;
         }
         if let Some(at) = due(announcement.round) {
-            self.announcements.set(at, announcement);
+            self.due.set(at, Due::Announce(announcement));
+        }
+    }
+}
+
+impl Announcement {
+    pub(crate) const fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    const fn new(address: IpAddr, term: u64, interface: Option<InterfaceIndex>, started: Instant) -> Self {
+        Self {
+            address,
+            term,
+            interface,
+            started,
+            round: 0,
+            asks: false,
         }
     }
 }
@@ -381,25 +482,37 @@ impl Machine for Announcer {
     type Output = Output;
 
     fn handle(&mut self, now: Instant, input: Input) {
+        self.now = self.now.max(now);
         match input {
             Input::Frame { interface, bytes } => self.handle_frame(interface, &bytes),
-            Input::Own { address, interfaces } => self.own(now, address, interfaces),
+            Input::Own {
+                address,
+                interfaces,
+                entry,
+            } => self.own(now, address, interfaces, entry),
+            Input::StandIn { address, macs } => self.stand_in(address, macs),
             Input::Disown(address) => self.disown(address),
+            Input::Friends(friends) => self.friends = friends,
             Input::Reannounce(address) => self.reannounce(now, address),
             Input::LinkUp(index, link) => self.link_up(now, index, &link),
             Input::LinkDown(index) => {
                 self.links.remove(&index);
+                self.follow_all_groups();
             }
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.announcements.next()
+        self.due.next()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        while let Some(announcement) = self.announcements.pop_due(now) {
-            self.announce(announcement, now);
+        self.now = self.now.max(now);
+        while let Some(due) = self.due.pop_due(now) {
+            match due {
+                Due::Announce(announcement) => self.announce(announcement, now),
+                Due::Probe { address, term, round } => self.probe(now, address, term, round),
+            }
         }
     }
 
@@ -424,25 +537,4 @@ fn gratuitous(address: IpAddr, link: &Link, mut send: impl FnMut(Vec<u8>)) {
 fn gratuitous_arp(ip: Ipv4Addr, mac: MacAddr, mut send: impl FnMut(Vec<u8>)) {
     send(arp::Repr::announcement_request(ip, mac).emit(MacAddr::BROADCAST));
     send(arp::Repr::announcement_reply(ip, mac).emit(MacAddr::BROADCAST));
-}
-
-/// A neighbour advertisement that replaces what neighbours have cached: the addresses are unicast addresses of one owner,
-/// so the Override flag is set (RFC 4861 7.2.4).
-const fn advertisement(
-    source: Ipv6Addr,
-    destination: Ipv6Addr,
-    target: Ipv6Addr,
-    mac: MacAddr,
-    solicited: bool,
-) -> ndp::Repr {
-    ndp::Repr {
-        source,
-        destination,
-        message: Message::Advertisement {
-            target,
-            target_mac: Some(mac),
-            solicited,
-            overrides: true,
-        },
-    }
 }

@@ -6,12 +6,16 @@
 #![forbid(unsafe_code)]
 
 pub mod announcer;
+mod answer;
+mod conflict;
+mod groups;
 pub mod link;
 pub mod wire;
 
 #[cfg(test)]
 mod tests;
 
-pub use announcer::{Announcer, Counters, ForeignClaim, Input, Output};
+pub use announcer::{Announcer, ConflictPolicy, Counters, Entry, ForeignClaim, Input, Output};
+pub use conflict::question;
 pub use link::{InterfaceIndex, Interfaces, Link};
 pub use wire::MacAddr;

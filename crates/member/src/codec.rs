@@ -109,6 +109,14 @@ pub(crate) fn get_u16(buf: &mut impl Buf) -> Result<u16, CodecError> {
     }
 }
 
+pub(crate) fn get_u32(buf: &mut impl Buf) -> Result<u32, CodecError> {
+    if buf.remaining() >= 4 {
+        Ok(buf.get_u32())
+    } else {
+        Err(CodecError::Truncated)
+    }
+}
+
 fn get_slice(buf: &mut impl Buf, into: &mut [u8]) -> Result<(), CodecError> {
     if buf.remaining() < into.len() {
         return Err(CodecError::Truncated);

@@ -1,6 +1,6 @@
 //! What the membership machine takes and gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::seal::{Secret, Session};
@@ -25,6 +25,10 @@ pub struct Config {
     pub timing: Timing,
 }
 
+/// Longest thing that the layer above can say at once, in bytes: with all that is put around it, it stays below the
+/// smallest MTU that LANs have.
+pub const TALK_MAX: usize = 1_000;
+
 /// What the machine is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -42,7 +46,18 @@ pub enum Input {
     Secret(Secret),
     /// A cable is back: call whoever is silent now and not at the next turn.
     CallNow,
-    /// This speaker stops: say so to everybody. Nothing happens afterwards.
+    /// Something of the layer above for one peer, of at most [`TALK_MAX`] bytes. It may get lost, like any datagram.
+    Talk {
+        /// To whom.
+        to: NodeName,
+        /// What.
+        body: Vec<u8>,
+    },
+    /// The peers to watch closely, instead of those so far: a failure of theirs is noticed at once and not when a turn of
+    /// the common probing, which takes longer in a larger cluster, or gossip comes round.
+    Watch(BTreeSet<NodeName>),
+    /// This speaker stops: say so to everybody until everybody has answered, [`Timing::farewell`] at most. Ends with
+    /// [`Output::Left`], and nothing happens afterwards.
     Leave,
 }
 
@@ -60,6 +75,19 @@ pub enum Output {
     Joined(NodeName),
     /// The node no longer counts as alive; [`Member::state`] says why.
     Lost(NodeName),
+    /// The peer stopped answering and is dead soon unless it proves that it lives. Said again with each suspicion.
+    Suspected(NodeName),
+    /// It is no longer suspected: it answered, or it is [`Output::Lost`].
+    Unsuspected(NodeName),
+    /// A peer said something to the layer above.
+    Heard {
+        /// Who.
+        from: NodeName,
+        /// What.
+        body: Vec<u8>,
+    },
+    /// Everybody knows that we go, or will not learn it from us.
+    Left,
     /// The others had declared us dead and have to hear that we are not; whatever they took over, they give back.
     Rejoined,
 }

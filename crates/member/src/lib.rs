@@ -12,11 +12,16 @@
 //! * **One's own stall is no evidence against others**: a process that was not scheduled gives its peers the time that it
 //!   slept, and for a while after suspects more slowly.
 //!
+//! Besides, [`Input::Talk`] carries words of the layer above between peers, and [`Input::Watch`] has single peers watched
+//! so closely that their failure is suspected within 150 ms in a cluster of any size.
+//!
 //! Datagrams are sealed with AES-256-GCM under a key derived from the cluster's shared secret ([`seal`]).
 
 #![forbid(unsafe_code)]
 
+mod closeup;
 mod codec;
+mod departure;
 mod identity;
 mod interface;
 mod machine;
@@ -25,12 +30,13 @@ mod peer;
 mod runtime;
 pub mod seal;
 mod timing;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
 pub use identity::{Identity, NodeName};
-pub use interface::{Config, Counters, Input, Output, PeerState};
+pub use interface::{Config, Counters, Input, Output, PeerState, TALK_MAX};
 pub use machine::Member;
 pub use seal::Secret;
 pub use timing::Timing;

@@ -13,11 +13,13 @@ use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::codec::Codec;
+use crate::departure::Departure;
 use crate::interface::{Config, Counters, Input, Output, PeerState};
 use crate::message::Content;
 use crate::peer::Peer;
 use crate::runtime::Collected;
 use crate::seal::{OpenError, Sealer};
+use crate::watch::Watches;
 use crate::{Identity, NodeName, Timing};
 
 /// Own stalls are forgiven up to this much in a row; then peers are judged all the same, or a speaker that is always
@@ -25,9 +27,23 @@ use crate::{Identity, NodeName, Timing};
 const FORGIVEN_IN_A_ROW: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug)]
-enum Wake {
+pub(crate) enum Wake {
     Foca(Timer<Identity>),
-    Accuse { accused: Identity, incarnation: u16 },
+    /// Ask those under close watch.
+    Watch,
+    /// Look who of them has been silent.
+    Silence,
+    /// The time of a suspicion of our own is over.
+    Verdict {
+        accused: Identity,
+        incarnation: u16,
+    },
+    /// Say again that we go.
+    Farewell,
+    Accuse {
+        accused: Identity,
+        incarnation: u16,
+    },
     Call,
     CallPresumed,
     EndPresumption,
@@ -38,23 +54,30 @@ enum Wake {
 
 /// The membership of one speaker, from its own point of view.
 pub struct Member {
-    foca: Foca<Identity, Codec, Xoshiro256PlusPlus, NoCustomBroadcast>,
-    sealer: Sealer,
-    timing: Timing,
+    pub(crate) foca: Foca<Identity, Codec, Xoshiro256PlusPlus, NoCustomBroadcast>,
+    pub(crate) sealer: Sealer,
+    pub(crate) timing: Timing,
     rng: SeededRng,
-    timers: Timers<Wake>,
-    peers: BTreeMap<NodeName, Peer>,
-    outputs: VecDeque<Output>,
-    counters: Counters,
-    listed_once: bool,
+    pub(crate) timers: Timers<Wake>,
+    pub(crate) peers: BTreeMap<NodeName, Peer>,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) counters: Counters,
+    pub(crate) listed_once: bool,
     heard_once: bool,
     /// While a message of a peer is taken in: the peers that were under suspicion before.
     hearsay: Option<BTreeSet<NodeName>>,
-    left: bool,
-    call_after: Option<NodeName>,
+    pub(crate) call_after: Option<NodeName>,
     forgiven: Duration,
     recovering_until: Option<Instant>,
     clear_reported: bool,
+    /// Peers under close watch.
+    pub(crate) watches: Watches,
+    /// The watch has a timer under way.
+    pub(crate) watching: bool,
+    /// Suspicions told to the layer above.
+    pub(crate) suspicions: BTreeMap<NodeName, (Identity, u16)>,
+    /// Under way while we go.
+    pub(crate) departure: Option<Departure>,
 }
 
 impl Member {
@@ -80,11 +103,14 @@ impl Member {
             listed_once: false,
             heard_once: false,
             hearsay: None,
-            left: false,
             call_after: None,
             forgiven: Duration::ZERO,
             recovering_until: None,
             clear_reported: false,
+            watches: Watches::default(),
+            watching: false,
+            suspicions: BTreeMap::new(),
+            departure: None,
         }
     }
 
@@ -101,6 +127,11 @@ impl Member {
     /// How a peer stands; `None` when it is unknown.
     pub fn state(&self, node: &str) -> Option<PeerState> {
         self.peers.get(node).map(|peer| peer.state)
+    }
+
+    /// Where a peer's membership listens, which is an address of its node; `None` when it is unknown.
+    pub fn address(&self, node: &str) -> Option<SocketAddr> {
+        self.peers.get(node).map(|peer| peer.address)
     }
 
     /// Whether the node takes part in decisions: it is ourselves, or a live peer.
@@ -121,17 +152,20 @@ impl Member {
         notice
     }
 
+    /// Opens a datagram; what cannot be opened is counted.
+    fn open(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<Vec<u8>> {
+        match self.sealer.open(from, datagram) {
+            Ok(content) => return Some(content),
+            Err(OpenError::Malformed) => self.counters.malformed += 1,
+            Err(OpenError::WrongKey) => self.counters.wrong_key += 1,
+            Err(OpenError::Replayed) => self.counters.replayed += 1,
+        }
+        None
+    }
+
     fn datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
-        let content = match self.sealer.open(from, datagram) {
-            Ok(content) => content,
-            Err(error) => {
-                match error {
-                    OpenError::Malformed => self.counters.malformed += 1,
-                    OpenError::WrongKey => self.counters.wrong_key += 1,
-                    OpenError::Replayed => self.counters.replayed += 1,
-                }
-                return;
-            }
+        let Some(content) = self.open(from, datagram) else {
+            return;
         };
         let Ok(content) = Content::decode(&content) else {
             self.counters.malformed += 1;
@@ -151,7 +185,14 @@ impl Member {
             } => {
                 self.accused(now, accuser, &accused, incarnation);
             }
-            Content::Leaving(identity) => self.peer_leaves(now, identity),
+            Content::Leaving(identity) => {
+                self.say_farewell(identity.clone());
+                self.peer_leaves(now, identity);
+            }
+            Content::Farewell { .. } => {}
+            Content::Talk { from, body } => self.heard(&from, body),
+            Content::Ping { from, number } => self.pinged(&from, number),
+            Content::Pong { from, number } => self.watches.answered(now, &from.name, number),
         }
     }
 
@@ -206,7 +247,7 @@ impl Member {
     }
 
     /// Whether exactly this suspicion still stands.
-    fn suspects(&self, id: &Identity, incarnation: u16) -> bool {
+    pub(crate) fn suspects(&self, id: &Identity, incarnation: u16) -> bool {
         self.foca.iter_members().any(|member| {
             member.id() == id && member.incarnation() == incarnation && member.state() == State::Suspect
         })
@@ -215,6 +256,7 @@ impl Member {
     /// Tells a suspect that it is one, as long as it is.
     fn accuse(&mut self, now: Instant, accused: Identity, incarnation: u16) {
         if !self.suspects(&accused, incarnation) {
+            self.cleared(now, &accused, incarnation);
             return;
         }
         let to = accused.address;
@@ -230,7 +272,7 @@ impl Member {
         );
     }
 
-    fn send(&mut self, to: SocketAddr, content: &Content<'_>) {
+    pub(crate) fn send(&mut self, to: SocketAddr, content: &Content<'_>) {
         match content.encode() {
             Ok(bytes) => {
                 let datagram = self.sealer.seal(to, &bytes);
@@ -242,7 +284,7 @@ impl Member {
     }
 
     /// Calls into `foca` and acts on what it asks for.
-    fn drive(
+    pub(crate) fn drive(
         &mut self,
         now: Instant,
         call: impl FnOnce(
@@ -269,12 +311,7 @@ impl Member {
                 ..
             } = &timer
             {
-                self.counters.suspicions += 1;
-                let accuse = Wake::Accuse {
-                    accused: member_id.clone(),
-                    incarnation: *incarnation,
-                };
-                self.timers.set(now, accuse);
+                self.suspected_now(now, member_id.clone(), *incarnation);
             }
             self.timers.set(now + after, Wake::Foca(timer));
         }
@@ -298,24 +335,6 @@ impl Member {
         }
     }
 
-    fn leave(&mut self, now: Instant) {
-        let identity = self.foca.identity().clone();
-        let peers: Vec<SocketAddr> = self
-            .foca
-            .iter_members()
-            .map(|member| member.id().address)
-            .collect();
-        // Twice, because nobody answers: a single lost datagram would cost the peer the whole time of detection.
-        for _ in 0..2 {
-            for peer in &peers {
-                self.send(*peer, &Content::Leaving(identity.clone()));
-            }
-        }
-        self.drive(now, |foca, collected| foca.leave_cluster(collected));
-        self.timers = Timers::new();
-        self.left = true;
-    }
-
     /// Whether we were stalled, in which case the peers get the time that we slept and what they sent meanwhile is read
     /// before anything is held against them.
     fn forgive_own_stall(&mut self, now: Instant) -> bool {
@@ -335,12 +354,17 @@ impl Member {
         }
         self.forgiven += late;
         self.timers.postpone(late + self.timing.probe_rtt);
+        self.watches.postpone(late + self.timing.probe_rtt);
         if self.recovering_until.is_none() {
             self.set_recovering(true);
             self.timers.set(now + self.timing.recovery, Wake::EndRecovery);
         }
         self.recovering_until = Some(now + self.timing.recovery);
         true
+    }
+
+    pub(crate) const fn is_recovering(&self) -> bool {
+        self.recovering_until.is_some()
     }
 
     fn set_recovering(&mut self, recovering: bool) {
@@ -369,12 +393,13 @@ impl Member {
                 let before = self.foca.num_members();
                 self.drive(now, |foca, collected| foca.handle_timer(timer, collected));
                 if verdict && self.foca.num_members() < before {
-                    // The others hear of it now and not with the next round of gossip.
-                    for _ in 0..2 {
-                        self.drive(now, |foca, collected| foca.gossip(collected));
-                    }
+                    self.spread(now);
                 }
             }
+            Wake::Watch => self.watch_tick(now),
+            Wake::Silence => self.look_for_silence(now),
+            Wake::Verdict { accused, incarnation } => self.verdict(now, accused, incarnation),
+            Wake::Farewell => self.farewell_tick(now),
             Wake::Accuse { accused, incarnation } => self.accuse(now, accused, incarnation),
             Wake::Call => {
                 self.forget_unlisted(now);
@@ -402,7 +427,12 @@ impl Machine for Member {
     type Output = Output;
 
     fn handle(&mut self, now: Instant, input: Input) {
-        if self.left {
+        if self.departure.is_some() {
+            if let Input::Datagram { from, datagram } = input
+                && let Some(content) = self.open(from, &datagram)
+            {
+                self.while_leaving(now, &content);
+            }
             return;
         }
         // Before the input sets timers of its own, which must not be put off.
@@ -420,6 +450,8 @@ impl Machine for Member {
                 }
             }
             Input::CallNow => self.call(now),
+            Input::Talk { to, body } => self.talk(&to, &body),
+            Input::Watch(peers) => self.watch(now, &peers),
             Input::Leave => self.leave(now),
         }
     }
@@ -429,7 +461,7 @@ impl Machine for Member {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if self.left || self.forgive_own_stall(now) {
+        if self.departure.is_none() && self.forgive_own_stall(now) {
             return;
         }
         while let Some(wake) = self.timers.pop_due(now) {

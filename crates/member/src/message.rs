@@ -3,7 +3,7 @@
 use bytes::BufMut;
 
 use crate::Identity;
-use crate::codec::{CodecError, get_identity, get_u16, put_identity};
+use crate::codec::{CodecError, get_identity, get_u16, get_u32, put_identity};
 
 /// Version of the format inside the envelope; datagrams of another version are counted and dropped.
 pub(crate) const VERSION: u8 = 1;
@@ -11,6 +11,10 @@ pub(crate) const VERSION: u8 = 1;
 const KIND_SWIM: u8 = 0;
 const KIND_ACCUSATION: u8 = 1;
 const KIND_LEAVING: u8 = 2;
+const KIND_FAREWELL: u8 = 3;
+const KIND_TALK: u8 = 4;
+const KIND_PING: u8 = 5;
+const KIND_PONG: u8 = 6;
 
 /// A datagram's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +32,34 @@ pub(crate) enum Content<'a> {
     },
     /// "I am going", said to everybody by a speaker that stops.
     Leaving(Identity),
+    /// "I have heard that you go": the answer, which names who went.
+    Farewell {
+        /// Who answers.
+        from: Identity,
+        /// Who goes.
+        leaver: Identity,
+    },
+    /// Something of the layer above.
+    Talk {
+        /// Who says it.
+        from: Identity,
+        /// What.
+        body: &'a [u8],
+    },
+    /// "Are you there?" from who watches one peer closely.
+    Ping {
+        /// Who asks.
+        from: Identity,
+        /// Which question.
+        number: u32,
+    },
+    /// "I am", with the number of the question.
+    Pong {
+        /// Who answers.
+        from: Identity,
+        /// Which question.
+        number: u32,
+    },
 }
 
 impl<'a> Content<'a> {
@@ -52,6 +84,26 @@ impl<'a> Content<'a> {
                 bytes.push(KIND_LEAVING);
                 put_identity(identity, &mut bytes)?;
             }
+            Self::Farewell { from, leaver } => {
+                bytes.push(KIND_FAREWELL);
+                put_identity(from, &mut bytes)?;
+                put_identity(leaver, &mut bytes)?;
+            }
+            Self::Talk { from, body } => {
+                bytes.push(KIND_TALK);
+                put_identity(from, &mut bytes)?;
+                bytes.extend_from_slice(body);
+            }
+            Self::Ping { from, number } => {
+                bytes.push(KIND_PING);
+                put_identity(from, &mut bytes)?;
+                bytes.put_u32(*number);
+            }
+            Self::Pong { from, number } => {
+                bytes.push(KIND_PONG);
+                put_identity(from, &mut bytes)?;
+                bytes.put_u32(*number);
+            }
         }
         Ok(bytes)
     }
@@ -72,6 +124,22 @@ impl<'a> Content<'a> {
                 incarnation: get_u16(&mut rest)?,
             },
             KIND_LEAVING => Self::Leaving(get_identity(&mut rest)?),
+            KIND_FAREWELL => Self::Farewell {
+                from: get_identity(&mut rest)?,
+                leaver: get_identity(&mut rest)?,
+            },
+            KIND_TALK => {
+                let from = get_identity(&mut rest)?;
+                return Ok(Self::Talk { from, body: rest });
+            }
+            KIND_PING => Self::Ping {
+                from: get_identity(&mut rest)?,
+                number: get_u32(&mut rest)?,
+            },
+            KIND_PONG => Self::Pong {
+                from: get_identity(&mut rest)?,
+                number: get_u32(&mut rest)?,
+            },
             _ => return Err(CodecError::Invalid),
         };
         if rest.is_empty() {
@@ -101,6 +169,22 @@ mod tests {
                 incarnation: 3,
             },
             Content::Leaving(id("a")),
+            Content::Farewell {
+                from: id("a"),
+                leaver: id("b"),
+            },
+            Content::Talk {
+                from: id("a"),
+                body: b"words",
+            },
+            Content::Ping {
+                from: id("a"),
+                number: 7,
+            },
+            Content::Pong {
+                from: id("a"),
+                number: 7,
+            },
         ] {
             let bytes = content.encode().expect("encodes");
             assert_eq!(Content::decode(&bytes), Ok(content));

@@ -28,6 +28,14 @@ pub struct Timing {
     pub stall: Duration,
     /// How long after an own stall suspicion takes `suspicion_after_stall` instead.
     pub recovery: Duration,
+    /// How often a peer that is watched closely is asked.
+    pub watch_every: Duration,
+    /// After how long without an answer a peer that is watched closely is suspected.
+    pub watch_silence: Duration,
+    /// How often a speaker that stops says so to those who have not answered.
+    pub farewell_every: Duration,
+    /// How long it waits for their answers at most.
+    pub farewell: Duration,
     /// Suspicion while recovering from an own stall.
     pub suspicion_after_stall: Duration,
 }
@@ -49,6 +57,10 @@ impl Default for Timing {
             call_presumed_every: Duration::from_millis(25),
             doubt: Duration::from_millis(100),
             stall: Duration::from_millis(40),
+            watch_every: Duration::from_millis(50),
+            watch_silence: Duration::from_millis(120),
+            farewell_every: Duration::from_millis(25),
+            farewell: Duration::from_millis(400),
             recovery: Duration::from_secs(5),
             suspicion_after_stall: Duration::from_millis(800),
         }

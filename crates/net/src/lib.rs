@@ -2,6 +2,7 @@
 //!
 //! * [`PacketSocket`]: an `AF_PACKET` socket on one interface with a classic BPF filter in the kernel, so that an idle
 //!   speaker is not woken by its network's chatter.
+//! * [`Groups`]: the multicast groups that are heard, however many.
 //! * [`InterfaceMonitor`]: the interfaces of this network namespace, told by the kernel as they change.
 //! * [`Exclusions`]: interface names that are never announced on.
 //!
@@ -10,11 +11,13 @@
 
 mod exclude;
 mod fd;
+mod groups;
 mod interface;
 mod monitor;
 mod packet;
 
 pub use exclude::{Exclusions, InvalidPattern};
+pub use groups::Groups;
 pub use interface::{Interface, InterfaceEvent, InterfaceTable, Unusable};
 pub use monitor::InterfaceMonitor;
 pub use packet::{PacketSocket, Protocol};

@@ -5,7 +5,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use metallb_l2::{Announcer, Input, Interfaces, Link, MacAddr, Output};
+use metallb_l2::{Announcer, Entry, Input, Interfaces, Link, MacAddr, Output};
 use metallb_net::{Exclusions, InterfaceEvent, InterfaceMonitor, PacketSocket, Protocol};
 use metallb_sansio::{Instant as Now, Machine};
 
@@ -107,6 +107,7 @@ fn a_real_client_gets_an_answer_and_hears_the_announcement() {
             Input::Own {
                 address,
                 interfaces: Interfaces::All,
+                entry: Entry::Announce,
             },
         );
         let send = |announcer: &mut Announcer, socket: &mut PacketSocket| {
@@ -123,7 +124,11 @@ fn a_real_client_gets_an_answer_and_hears_the_announcement() {
             "ip netns exec {} sysctl -qw net.ipv4.conf.lan0.arp_accept=1",
             namespaces.client
         ));
-        assert_eq!(send(&mut announcer, &mut socket), 2);
+        assert_eq!(
+            send(&mut announcer, &mut socket),
+            3,
+            "two announcements and a question"
+        );
         let learnt = Command::new("ip")
             .args(["-n", &namespaces.client, "neigh"])
             .output()

@@ -71,17 +71,18 @@ impl Client {
             return;
         }
         let packet = arp::Repr::parse(frame.payload()).expect("a speaker sends whole ARP packets");
-        assert_eq!(
-            frame.source(),
-            packet.sender_mac,
-            "both headers name the same station"
+        // An answer may be in the name of another node; an announcement never is.
+        let to_me = packet.operation == Operation::Reply && frame.destination() == self.mac;
+        assert!(
+            to_me || frame.source() == packet.sender_mac,
+            "both headers of an announcement name the same station"
         );
         let sender = IpAddr::V4(packet.sender_ip);
         let Some(service) = (0..self.neighbours.len()).find(|n| Facts::address(*n) == sender) else {
             return;
         };
         let neighbour = &mut self.neighbours[service];
-        if packet.operation == Operation::Reply && frame.destination() == self.mac {
+        if to_me {
             assert_eq!(packet.target_ip, self.ip, "the answer is to the one who asked");
             neighbour.answered_by.insert(packet.sender_mac);
             neighbour.answered_at = Some(now);

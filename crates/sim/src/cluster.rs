@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use metallb_sansio::{Duration, Instant, SeededRng};
-use metallb_speaker_core::l2::MacAddr;
+use metallb_speaker_core::l2::wire::arp::{self, Operation};
 use metallb_speaker_core::l2::wire::ethernet::Frame;
+use metallb_speaker_core::l2::{ForeignClaim, MacAddr};
 use metallb_speaker_core::member::{Secret, Timing};
 use metallb_speaker_core::{Change, EngineConfig, Input, Output};
 
@@ -24,6 +25,8 @@ enum Arrival {
     Api(NodeNumber, u64, Stream, Arc<Facts>),
     /// A frame reaches the client of an island.
     Client(Island, Vec<u8>),
+    /// A frame reaches the kernel of a node.
+    Kernel(NodeNumber, Vec<u8>),
 }
 
 /// What a speaker made known, or what reached it.
@@ -35,6 +38,8 @@ pub enum Notice {
     Liveness(NodeNumber, bool),
     /// The others had declared it dead.
     Rejoined,
+    /// It held another node for a stranger.
+    Foreign(ForeignClaim),
     /// It took in what a stream of the API server says.
     Informed(Stream),
 }
@@ -72,6 +77,13 @@ impl Setup {
             timing: Timing::default(),
         }
     }
+}
+
+/// Whether a frame is an ARP request for this address.
+fn asks_for(frame: &[u8], ip: std::net::IpAddr) -> bool {
+    Frame::new_checked(frame)
+        .and_then(|frame| arp::Repr::parse(frame.payload()))
+        .is_ok_and(|packet| packet.operation == Operation::Request && packet.target_ip == ip)
 }
 
 /// Whole speakers, a wire between them, clients and an API server.
@@ -180,6 +192,9 @@ impl Cluster {
         if self.hosts[node].exists() {
             return;
         }
+        if !self.hosts[node].is_powered() {
+            self.lan.plug(node, true);
+        }
         let mut session = [0; 16];
         session[..8].copy_from_slice(&self.rng.next_u64().to_be_bytes());
         let config = EngineConfig {
@@ -209,12 +224,25 @@ impl Cluster {
         self.settle(node);
     }
 
-    /// Stops a node's speaker cleanly.
+    /// Stops a node's speaker cleanly: it goes when it has said goodbye.
     pub fn stop(&mut self, node: NodeNumber) {
         if self.hosts[node].runs() {
             self.tell(node, Event::Wire(Input::Leave));
+        } else {
+            self.kill(node);
         }
-        self.kill(node);
+    }
+
+    /// Switches a whole node off.
+    pub fn power_off(&mut self, node: NodeNumber) {
+        self.hosts[node].power_off();
+        self.lan.plug(node, false);
+        self.settle(node);
+    }
+
+    /// Whether the node forwards what a client on the island sends to it, whatever its speaker does.
+    pub fn forwards(&self, node: NodeNumber, island: Island) -> bool {
+        self.hosts[node].is_powered() && self.lan.island(node) == Some(island)
     }
 
     /// Takes a node's speaker from the processor; what arrives waits.
@@ -338,6 +366,7 @@ impl Cluster {
                 }
                 Arrival::Api(..) => {}
                 Arrival::Client(island, frame) => self.clients[island].hear(self.now, &frame),
+                Arrival::Kernel(node, frame) => self.kernel_answers(node, &frame),
             }
         }
         while let Some((at, node)) = self.wakes.first().copied()
@@ -376,6 +405,7 @@ impl Cluster {
 
     /// Carries out what the node wants, and notes when it wants to be woken.
     fn settle(&mut self, node: NodeNumber) {
+        let mut ended = false;
         while let Some(output) = self.hosts[node].poll_output() {
             let notice = match output {
                 Output::Datagram { to, datagram } => {
@@ -388,7 +418,12 @@ impl Cluster {
                     }
                     continue;
                 }
-                Output::ForeignClaim(_) => continue,
+                Output::ForeignClaim(claim) => Notice::Foreign(claim),
+                Output::Probed { .. } | Output::Join(..) | Output::Part(..) => continue,
+                Output::Left => {
+                    ended = true;
+                    continue;
+                }
                 Output::Change(change) => Notice::Change(change),
                 Output::Liveness { node, live } => {
                     node_number(&node).map_or(Notice::Rejoined, |number| Notice::Liveness(number, live))
@@ -396,6 +431,9 @@ impl Cluster {
                 Output::Rejoined => Notice::Rejoined,
             };
             self.notices.push((self.now, node, notice));
+        }
+        if ended {
+            self.hosts[node].kill();
         }
         let wake = self.hosts[node].poll_timeout();
         let before = std::mem::replace(&mut self.wake_at[node], wake);
@@ -436,8 +474,15 @@ impl Cluster {
             let hears = from.map_or(self.lan.island(node) == Some(island), |from| {
                 self.lan.hears(from, node)
             });
-            if wanted && hears && from != Some(node) && self.hosts[node].exists() {
+            if wanted && hears && from != Some(node) && self.hosts[node].is_powered() {
                 if from.is_some() && self.lan.loses(&mut self.rng) {
+                    continue;
+                }
+                if asks_for(frame, address(node).ip()) {
+                    let at = self.now + Lan::latency(&mut self.rng);
+                    self.arrive(at, Arrival::Kernel(node, frame.to_vec()));
+                }
+                if !self.hosts[node].exists() {
                     continue;
                 }
                 let at = self.now + Lan::latency(&mut self.rng);
@@ -446,6 +491,23 @@ impl Cluster {
                     Arrival::Node(node, Event::Wire(Input::Frame(INTERFACE, frame.to_vec()))),
                 );
             }
+        }
+    }
+
+    /// The kernel answers for the node's own address, whether a speaker runs or not.
+    fn kernel_answers(&mut self, node: NodeNumber, bytes: &[u8]) {
+        let Ok(frame) = Frame::new_checked(bytes) else {
+            return;
+        };
+        let Ok(packet) = arp::Repr::parse(frame.payload()) else {
+            return;
+        };
+        let own = std::net::IpAddr::V4(packet.target_ip) == address(node).ip();
+        if let (true, Operation::Request, Some(island)) = (own, packet.operation, self.lan.island(node))
+            && self.hosts[node].is_powered()
+        {
+            let reply = arp::Repr::reply_to(&packet, mac(node)).emit(packet.sender_mac);
+            self.flood(Some(node), island, &reply);
         }
     }
 

@@ -62,7 +62,9 @@ pub struct Facts {
     services: Vec<Service>,
     nodes: Vec<Node>,
     config: Arc<Config>,
-    /// Changes of each stream so far, from 1.
+    /// Changes of all streams so far, from 1.
+    revision: u64,
+    /// The revision of the last change of each stream.
     versions: [u64; Stream::ALL.len()],
 }
 
@@ -94,6 +96,7 @@ impl Facts {
                 nodes
             ],
             config: config(),
+            revision: 1,
             versions: [1; Stream::ALL.len()],
         }
     }
@@ -125,7 +128,13 @@ impl Facts {
             && (!service.local || service.endpoints.contains(&node))
     }
 
-    /// How often what this stream tells has changed.
+    /// The next revision, of a change of this stream.
+    fn revise(&mut self, stream: Stream) {
+        self.revision += 1;
+        self.versions[stream as usize] = self.revision;
+    }
+
+    /// The revision of the last change of what this stream tells.
     pub(crate) fn version(&self, stream: Stream) -> u64 {
         self.versions[stream as usize]
     }
@@ -138,13 +147,13 @@ impl Facts {
     /// Creates or deletes a service.
     pub(crate) fn offer(&mut self, service: ServiceNumber, present: bool) {
         self.services[service].present = present;
-        self.versions[Stream::Services as usize] += 1;
+        self.revise(Stream::Services);
     }
 
     /// Labels or unlabels a node as excluded from load balancers.
     pub(crate) fn exclude(&mut self, node: NodeNumber, excluded: bool) {
         self.nodes[node].excluded = excluded;
-        self.versions[Stream::Nodes as usize] += 1;
+        self.revise(Stream::Nodes);
     }
 
     /// Whether the node is labelled as excluded.
@@ -155,7 +164,7 @@ impl Facts {
     /// Gives a node the label that the advertisement selects, or takes it away.
     pub(crate) fn label(&mut self, node: NodeNumber, edge: bool) {
         self.nodes[node].edge = edge;
-        self.versions[Stream::Nodes as usize] += 1;
+        self.revise(Stream::Nodes);
     }
 
     /// Whether the node has the label that the advertisement selects.
@@ -166,11 +175,17 @@ impl Facts {
     /// Moves the endpoints of a service.
     pub(crate) fn place(&mut self, service: ServiceNumber, endpoints: BTreeSet<NodeNumber>) {
         self.services[service].endpoints = endpoints;
-        self.versions[Stream::Endpoints as usize] += 1;
+        self.revise(Stream::Endpoints);
     }
 
     /// What a stream says, as a speaker is told it.
     pub(crate) fn inputs(&self, stream: Stream) -> Vec<WorldInput> {
+        let mut inputs = vec![WorldInput::At(self.version(stream))];
+        inputs.extend(self.facts_of(stream));
+        inputs
+    }
+
+    fn facts_of(&self, stream: Stream) -> Vec<WorldInput> {
         match stream {
             Stream::Configuration => vec![WorldInput::Config(Arc::clone(&self.config))],
             Stream::Nodes => self
@@ -211,7 +226,7 @@ impl Node {
             node_name(number),
             Some(NodeFacts {
                 labels,
-                network_unavailable: false,
+                ..NodeFacts::default()
             }),
         )
     }

@@ -12,8 +12,12 @@ use crate::{Cluster, NodeNumber, ServiceNumber};
 pub enum Fault {
     /// A speaker is killed.
     Kill(NodeNumber),
+    /// A whole node is switched off.
+    PowerOff(NodeNumber),
     /// A speaker stops cleanly.
     Stop(NodeNumber),
+    /// A speaker stops cleanly and starts again after a while, as in an upgrade.
+    Roll(NodeNumber, Duration),
     /// A speaker starts.
     Start(NodeNumber),
     /// A speaker is killed and starts again after a while.
@@ -58,7 +62,9 @@ impl Fault {
         let node = some(size);
         let service = some(cluster.facts().services());
         let runs = cluster.host(node).runs();
-        match some(24) {
+        match some(26) {
+            24 if runs => Self::PowerOff(node),
+            25 if runs => Self::Roll(node, Duration::from_millis([600, 1_000, 4_000, 40_000][some(4)])),
             0 | 1 if runs => Self::Kill(node),
             2 if runs => Self::Stop(node),
             3 if runs => Self::Restart(node, Duration::from_millis([50, 300, 1_000, 4_000][some(4)])),
@@ -88,11 +94,16 @@ impl Fault {
     }
 
     /// Does it. What has to follow later is returned with its delay.
-    pub(crate) fn apply(&self, cluster: &mut Cluster) -> Option<(Duration, Self)> {
+    pub fn apply(&self, cluster: &mut Cluster) -> Option<(Duration, Self)> {
         let all = 0..cluster.size();
         match self {
             Self::Kill(node) => cluster.kill(*node),
+            Self::PowerOff(node) => cluster.power_off(*node),
             Self::Stop(node) => cluster.stop(*node),
+            Self::Roll(node, after) => {
+                cluster.stop(*node);
+                return Some((*after, Self::Start(*node)));
+            }
             Self::Start(node) => cluster.start(*node),
             Self::Restart(node, after) => {
                 cluster.kill(*node);
@@ -139,7 +150,9 @@ impl Fault {
         matches!(
             self,
             Self::Kill(_)
+                | Self::PowerOff(_)
                 | Self::Stop(_)
+                | Self::Roll(..)
                 | Self::Restart(..)
                 | Self::Pause(..)
                 | Self::Unplug(_)
@@ -154,7 +167,9 @@ impl Fault {
     pub(crate) fn touches(&self, cluster: &Cluster) -> BTreeSet<NodeNumber> {
         match self {
             Self::Kill(node)
+            | Self::PowerOff(node)
             | Self::Stop(node)
+            | Self::Roll(node, _)
             | Self::Start(node)
             | Self::Restart(node, _)
             | Self::Pause(node, _)

@@ -60,6 +60,8 @@ pub(crate) struct Host {
     /// Everything was listed once.
     synced: bool,
     pub(crate) lives: u64,
+    /// The node is switched on, whatever its speaker does.
+    powered: bool,
 }
 
 impl Host {
@@ -74,6 +76,7 @@ impl Host {
             versions: Default::default(),
             synced: false,
             lives: 0,
+            powered: true,
         }
     }
 
@@ -83,6 +86,16 @@ impl Host {
             lives: self.lives + 1,
             ..Self::new(self.number, self.peers)
         };
+    }
+
+    pub(crate) fn power_off(&mut self) {
+        self.kill();
+        self.powered = false;
+    }
+
+    /// The node is switched on, so its kernel answers and forwards.
+    pub(crate) const fn is_powered(&self) -> bool {
+        self.powered
     }
 
     pub(crate) fn kill(&mut self) {
@@ -119,11 +132,11 @@ impl Host {
                 .all(|stream| self.versions[*stream as usize] == facts.version(*stream))
     }
 
-    /// In its own view it owns the service.
-    pub(crate) fn holds(&self, service: ServiceNumber) -> bool {
+    /// In its own view it answers for the service, as its owner or in the owner's name.
+    pub(crate) fn acts(&self, service: ServiceNumber) -> bool {
         self.world.as_ref().is_some_and(|world| {
             let engine = world.engine();
-            engine.owner(&Facts::key(service)) == Some(engine.node())
+            engine.acting(&Facts::key(service)) == Some(engine.node())
         })
     }
 
@@ -212,10 +225,14 @@ impl Host {
         }
     }
 
-    /// Everything is listed once: now the planner is told, and at last who the peers are.
+    /// Everything is listed once: now it is told who the peers are, and then the rest.
     fn sync(&mut self, now: Instant) {
         let Some(world) = &mut self.world else { return };
         self.synced = true;
+        let peers = (0..self.peers)
+            .map(|peer| (node_name(peer), address(peer)))
+            .collect();
+        world.handle(now, WorldInput::Wire(Input::Peers(peers)));
         for stream in Stream::ALL {
             if let Some(facts) = self.listed[stream as usize].take() {
                 facts
@@ -224,9 +241,5 @@ impl Host {
                     .for_each(|input| world.handle(now, input));
             }
         }
-        let peers = (0..self.peers)
-            .map(|peer| (node_name(peer), address(peer)))
-            .collect();
-        world.handle(now, WorldInput::Wire(Input::Peers(peers)));
     }
 }

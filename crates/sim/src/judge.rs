@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use metallb_sansio::{Duration, Instant};
-use metallb_speaker_core::Change;
 use metallb_speaker_core::election::rank;
+use metallb_speaker_core::{Change, GRACE};
 
 use crate::facts::{Facts, node_name, node_number};
 use crate::lan::{CLIENT_ISLANDS, Island};
@@ -20,6 +20,8 @@ pub struct Bounds {
     pub takeover: Duration,
     /// Longest time without an answer while the one who answered could go on: a hand-over between two live nodes.
     pub handover: Duration,
+    /// Longest time with answers from two nodes of one part of the LAN whose views are of the same age.
+    pub double: Duration,
     /// After this long without a disturbance everything is as it should be.
     pub converged: Duration,
     /// Whether an ownership that changes without a reason is a failure, or only counted.
@@ -42,6 +44,7 @@ impl Bounds {
         let takeover = Duration::from_millis(1_900 + 20 * nodes + 60 * loss);
         Self {
             takeover,
+            double: Duration::from_millis(300 + 20 * loss),
             handover: Duration::from_millis(200 + 30 * loss),
             converged: takeover + Duration::from_millis(800 + 20 * nodes + 60 * loss),
             causes: loss <= 5,
@@ -53,6 +56,8 @@ impl Bounds {
 struct Cause {
     at: Instant,
     nodes: BTreeSet<NodeNumber>,
+    /// A fact arrived there: others may be told of it.
+    fact: bool,
 }
 
 /// What one client is owed for one service.
@@ -93,10 +98,14 @@ pub(crate) struct Judge {
     ranks: Vec<Vec<NodeNumber>>,
     causes: Vec<Cause>,
     disturbed: Instant,
+    /// At some time, some heard others only through a third.
+    relayed: bool,
     /// When somebody was last taken away from somebody else.
     failed: Instant,
     /// Since when each node has been paused, while it is, and whether it then still had a failure to find out.
     paused: BTreeMap<NodeNumber, (Instant, bool)>,
+    /// Since when each node whose speaker does not take part has been so, and whether the end of its grace was noted.
+    away: BTreeMap<NodeNumber, (Instant, bool)>,
     watches: Vec<[Watch; CLIENT_ISLANDS]>,
     pub(crate) seen: Seen,
 }
@@ -123,8 +132,10 @@ impl Judge {
             ranks: (0..services).map(order).collect(),
             causes: Vec::new(),
             disturbed: now,
+            relayed: false,
             failed: now,
             paused: BTreeMap::new(),
+            away: BTreeMap::new(),
             watches: vec![[watch; CLIENT_ISLANDS]; services],
             seen: Seen::default(),
         }
@@ -157,6 +168,7 @@ impl Judge {
         }
         // Where some hear others only through a third, whatever becomes of that one concerns all.
         let relayed = cluster.lan().has_deaf_pairs() && !touched.is_empty();
+        self.relayed |= cluster.lan().has_deaf_pairs();
         self.because(
             now,
             if relayed {
@@ -172,7 +184,8 @@ impl Judge {
         self.causes
             .retain(|cause| now - cause.at <= self.bounds.converged);
         if !nodes.is_empty() {
-            self.causes.push(Cause { at: now, nodes });
+            let fact = false;
+            self.causes.push(Cause { at: now, nodes, fact });
         }
     }
 
@@ -180,26 +193,54 @@ impl Judge {
     ///
     /// # Errors
     /// An owner changed without a reason.
-    pub(crate) fn notice(&mut self, at: Instant, node: NodeNumber, notice: &Notice) -> Result<(), String> {
+    pub(crate) fn notice(
+        &mut self,
+        cluster: &Cluster,
+        at: Instant,
+        node: NodeNumber,
+        notice: &Notice,
+    ) -> Result<(), String> {
         match notice {
-            Notice::Informed(_) => self.because(at, [node].into()),
-            Notice::Change(change) => return self.change(at, node, change),
+            Notice::Informed(_) => {
+                self.because(at, [node].into());
+                if let Some(cause) = self.causes.last_mut() {
+                    cause.fact = true;
+                }
+            }
+            Notice::Change(change) => return self.change(cluster, at, node, change),
+            // Somebody stands in for one whom this node cannot hear, or not often enough: who that is it cannot know.
+            Notice::Foreign(_) if self.relayed || !self.bounds.causes => {}
+            Notice::Foreign(claim) => return Err(format!("no strangers: n{node} holds {claim:?} for one")),
             Notice::Liveness(..) | Notice::Rejoined => {}
         }
         Ok(())
     }
 
-    fn change(&mut self, at: Instant, node: NodeNumber, change: &Change) -> Result<(), String> {
+    fn change(
+        &mut self,
+        cluster: &Cluster,
+        at: Instant,
+        node: NodeNumber,
+        change: &Change,
+    ) -> Result<(), String> {
         self.seen.changes += 1;
         let involved = [&change.from, &change.to].map(|name| name.as_deref().and_then(node_number));
         let involved: BTreeSet<NodeNumber> = involved.into_iter().flatten().chain([node]).collect();
+        // Whoever stood in for one that is away may have known more than it could tell.
+        let absent = change.from.as_deref().and_then(node_number);
+        let absent =
+            absent.is_some_and(|from| self.away.contains_key(&from) || !cluster.lan().hears(node, from));
+        if absent {
+            return Ok(());
+        }
+        let told = change.cause == metallb_speaker_core::Cause::Plan;
         let recent = self
             .causes
             .iter()
             .filter(|cause| at - cause.at <= self.bounds.converged);
         if recent
             .into_iter()
-            .any(|cause| !cause.nodes.is_disjoint(&involved))
+            .any(|cause| !cause.nodes.is_disjoint(&involved) || (cause.fact && told))
         {
             return Ok(());
         }
@@ -226,6 +267,7 @@ impl Judge {
     /// What does not hold.
     pub(crate) fn look(&mut self, cluster: &Cluster) -> Result<(), String> {
         let now = cluster.now();
+        self.follow_away(cluster);
         for service in 0..self.watches.len() {
             for island in 0..CLIENT_ISLANDS {
                 self.look_at(cluster, island, service)?;
@@ -235,6 +277,35 @@ impl Judge {
             self.look_at_views(cluster)?;
         }
         Ok(())
+    }
+
+    /// Keeps whose speakers do not take part. At the end of its grace a node's addresses move, which is a reason for changes.
+    fn follow_away(&mut self, cluster: &Cluster) {
+        let now = cluster.now();
+        for node in 0..cluster.size() {
+            if cluster.host(node).takes_part() {
+                self.away.remove(&node);
+                continue;
+            }
+            let (since, noted) = self.away.entry(node).or_insert((now, false));
+            if !*noted && now - *since >= GRACE {
+                *noted = true;
+                self.because(now, [node].into());
+            }
+        }
+    }
+
+    /// Nodes whose speakers are away, but which go on forwarding for that island: they may go on owning what they own.
+    fn absent(&self, cluster: &Cluster, island: Island) -> BTreeSet<NodeNumber> {
+        let bound = GRACE + self.bounds.converged;
+        let recent = self
+            .away
+            .iter()
+            .filter(|(_, (since, _))| cluster.now() - *since <= bound);
+        recent
+            .map(|(node, _)| *node)
+            .filter(|node| cluster.forwards(*node, island))
+            .collect()
     }
 
     /// Whether the node could answer for the service, by what is true and what it knows.
@@ -262,12 +333,15 @@ impl Judge {
             let host = cluster.host(*node);
             host.is_synced() && !host.is_informed(cluster.facts())
         });
+        // An answer that leads nowhere is none.
         let answerers: BTreeSet<NodeNumber> = cluster
             .neighbour(island, service)
             .answered_by
             .iter()
             .filter_map(|mac| cluster.node_of(*mac))
+            .filter(|node| cluster.forwards(*node, island))
             .collect();
+        let absent = self.absent(cluster, island);
         let watch = &mut self.watches[service][island];
         let unable = stale || watch.last.is_none_or(|last| !able(last));
         if unable {
@@ -320,8 +394,16 @@ impl Judge {
         ) {
             (true, None) => watch.several = Some(now),
             (false, Some(since)) => {
-                self.seen.doubles.push(now - since);
+                let double = now - since;
+                self.seen.doubles.push(double);
                 watch.several = None;
+                // Where some do not hear each other, whoever yields to one that it does not hear waits for a while.
+                if double > bounds.double && !cluster.lan().has_deaf_pairs() {
+                    return Err(format!(
+                        "never two for long: service {service} on island {island} had several answers for {double:?}, at last \
+                         {answerers:?}"
+                    ));
+                }
             }
             _ => {}
         }
@@ -337,13 +419,20 @@ impl Judge {
                 .neighbour(island, service)
                 .cached
                 .and_then(|(mac, _)| cluster.node_of(mac));
-            if !expected.is_empty() && !cached.is_some_and(|cached| expected.contains(&cached)) {
+            // A node whose speaker is away keeps what it owned, unless somebody better is there.
+            let better = |node: &&NodeNumber| !expected.contains(node);
+            let kept = self.ranks[service].iter().take_while(better).copied();
+            let kept = kept.filter(|node| absent.contains(node) && cluster.facts().eligible(service, *node));
+            let kept: BTreeSet<NodeNumber> = kept.collect();
+            let right = |node: &NodeNumber| expected.contains(node) || kept.contains(node);
+            if !expected.is_empty() && !cached.is_some_and(|cached| right(&cached)) {
                 return Err(format!(
                     "announced: a neighbour cache on island {island} names {cached:?} for service {service}, not \
                      {expected:?}"
                 ));
             }
-            if answerers != expected {
+            let one_each = answerers.len() == expected.len() || (!kept.is_empty() && !answerers.is_empty());
+            if !one_each || answerers.len() > expected.len() || !answerers.iter().all(right) {
                 return Err(format!(
                     "one owner: {answerers:?} answer for service {service} on island {island}, not {expected:?}"
                 ));
@@ -371,7 +460,7 @@ impl Judge {
                 let holders: BTreeSet<NodeNumber> = component
                     .iter()
                     .copied()
-                    .filter(|node| cluster.host(*node).holds(service))
+                    .filter(|node| cluster.host(*node).acts(service))
                     .collect();
                 if holders != expected {
                     return Err(format!(

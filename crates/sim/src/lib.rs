@@ -20,7 +20,7 @@
 //! While a node on the LAN does not know the present truth, those who do may wait for it in vain: views of different age
 //! are not yet reconciled, so 1 is not claimed then. A speaker that has just started is no excuse.
 //!
-//! [`takeover`] measures a single failure, for distributions.
+//! [`interrupt`] measures a single failure, for distributions.
 
 #![forbid(unsafe_code)]
 
@@ -41,4 +41,4 @@ pub use fault::Fault;
 pub use judge::{ASK_EVERY, Bounds, Seen};
 pub use lan::Island;
 pub use run::{Failure, Happening, Run, Statistics};
-pub use takeover::{Loss, percentile, takeover};
+pub use takeover::{Interruption, Loss, interrupt, percentile, settled, watch};

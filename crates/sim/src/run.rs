@@ -253,7 +253,7 @@ impl Run {
 
     fn hear(&mut self) -> Result<(), Box<Failure>> {
         for (at, node, notice) in self.cluster.take_notices() {
-            let verdict = self.judge.notice(at, node, &notice);
+            let verdict = self.judge.notice(&self.cluster, at, node, &notice);
             self.remember(at, Happening::Notice(node, notice));
             verdict.map_err(|what| self.fail(what))?;
         }

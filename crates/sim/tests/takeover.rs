@@ -3,22 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use metallb_sim::{Cluster, Fault, Loss, Notice, Run, Setup, percentile, takeover};
+use metallb_sim::{Cluster, Fault, Loss, Notice, Run, Setup, interrupt, percentile, settled, watch};
 
 /// Trials of each kind.
 const TRIALS: u64 = 120;
 
-fn trials(setup: impl Fn(u64) -> Setup + Sync, loss: Loss) -> Vec<Option<Duration>> {
+fn trials<T: Send>(trial: impl Fn(u64) -> T + Sync) -> Vec<T> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     std::thread::scope(|scope| {
-        let setup = &setup;
-        let one = move |seed| takeover(&setup(seed), loss).map(|(after, _)| after);
+        let trial = &trial;
         let work = |worker| {
             move || {
-                (worker..TRIALS)
-                    .step_by(workers as usize)
-                    .map(one)
-                    .collect::<Vec<_>>()
+                let mine = (worker..TRIALS).step_by(workers as usize);
+                mine.map(trial).collect::<Vec<_>>()
             }
         };
         let handles: Vec<_> = (0..workers).map(|worker| scope.spawn(work(worker))).collect();
@@ -29,6 +26,11 @@ fn trials(setup: impl Fn(u64) -> Setup + Sync, loss: Loss) -> Vec<Option<Duratio
     })
 }
 
+fn summary(mut times: Vec<Duration>) -> [u128; 3] {
+    times.sort_unstable();
+    [50, 99, 100].map(|at| percentile(&times, at).as_millis())
+}
+
 fn setup(nodes: usize, loss: u8) -> impl Fn(u64) -> Setup + Sync {
     move |seed| Setup {
         loss,
@@ -37,21 +39,24 @@ fn setup(nodes: usize, loss: u8) -> impl Fn(u64) -> Setup + Sync {
 }
 
 #[test]
-fn a_failed_owner_is_replaced_within_a_second() {
-    for nodes in [2, 3, 5, 10] {
+fn a_failed_node_is_replaced_within_a_second() {
+    for nodes in [2, 3, 5, 10, 20] {
         for percent in [0, 5, 20] {
-            for loss in [Loss::LinkCut, Loss::Kill, Loss::Stop] {
-                let times = trials(setup(nodes, percent), loss);
-                let mut times: Vec<Duration> = times.into_iter().map(|t| t.expect("a take-over")).collect();
-                times.sort_unstable();
-                let [p50, p99, max] = [50, 99, 100].map(|at| percentile(&times, at).as_millis());
+            for loss in [Loss::LinkCut, Loss::PowerOff] {
+                let setup = setup(nodes, percent);
+                let seen = trials(|seed| interrupt(&setup(seed), loss, None, Duration::from_secs(3)));
+                let times = seen
+                    .iter()
+                    .map(|seen| seen.moved.expect("a take-over").0)
+                    .collect();
+                let [p50, p99, max] = summary(times);
                 println!(
                     "{nodes:3} nodes, {percent:2} % loss, {loss:?}: p50 {p50} ms, p99 {p99} ms, max {max} ms"
                 );
                 if percent <= 5 {
                     assert!(
-                        max <= 1_000,
-                        "{nodes} nodes, {percent} % loss, {loss:?}: {max} ms"
+                        max <= 1_000 && (percent > 0 || p99 <= 600),
+                        "{nodes} nodes, {percent} % loss, {loss:?}: p99 {p99} ms, max {max} ms"
                     );
                 }
             }
@@ -59,18 +64,85 @@ fn a_failed_owner_is_replaced_within_a_second() {
     }
 }
 
+/// A speaker that goes and comes back is no reason to move: the address stays with its node.
 #[test]
-fn short_pauses_move_nothing() {
+fn a_restart_is_not_a_move() {
+    for nodes in [2, 3, 5] {
+        for percent in [0, 5] {
+            for loss in [Loss::Kill, Loss::Stop] {
+                let setup = setup(nodes, percent);
+                let restart = Some(Duration::from_secs(4));
+                let seen = trials(|seed| interrupt(&setup(seed), loss, restart, Duration::from_secs(7)));
+                let moved = seen.iter().filter(|seen| seen.moved.is_some()).count();
+                let [p50, p99, max] = summary(seen.iter().map(|seen| seen.longest).collect());
+                println!(
+                    "{nodes:3} nodes, {percent:2} % loss, {loss:?} and back after 4 s: moved {moved} times, longest time \
+                     without an answer p50 {p50} ms, p99 {p99} ms, max {max} ms"
+                );
+                assert_eq!(moved, 0, "{nodes} nodes, {percent} % loss, {loss:?}");
+                let bound = match (loss, percent) {
+                    (Loss::Stop, 0) => 0,
+                    (Loss::Kill, 0) => 600,
+                    _ => 1_000,
+                };
+                assert!(
+                    max <= bound,
+                    "{nodes} nodes, {percent} % loss, {loss:?}: {max} ms"
+                );
+            }
+        }
+    }
+}
+
+/// It does not come back: after 30 s its addresses move, and nobody notices.
+#[test]
+fn a_speaker_that_stays_away_is_followed_after_its_grace() {
+    let setup = setup(3, 0);
+    let seen = trials(|seed| interrupt(&setup(seed), Loss::Stop, None, Duration::from_secs(32)));
+    for seen in seen {
+        let (after, _) = seen.moved.expect("a move");
+        let grace = Duration::from_secs(30);
+        assert!(
+            after >= grace && after < grace + Duration::from_secs(1),
+            "{after:?}"
+        );
+        assert_eq!((seen.longest, seen.moved), (Duration::ZERO, seen.settled));
+    }
+}
+
+/// The node dies while its speaker restarts.
+#[test]
+fn a_node_that_dies_in_its_grace_is_replaced_within_a_second() {
+    let setup = setup(3, 0);
+    let times = trials(|seed| {
+        let (mut cluster, owner) = settled(&setup(seed));
+        cluster.stop(owner);
+        cluster.run(Duration::from_millis(800 + seed));
+        cluster.power_off(owner);
+        let seen = watch(&mut cluster, owner, Duration::from_secs(3), |_, _| {});
+        seen.moved.expect("a move").0
+    });
+    let [p50, p99, max] = summary(times);
+    println!("a node dies while its speaker restarts: p50 {p50} ms, p99 {p99} ms, max {max} ms");
+    assert!(max <= 600, "{max} ms");
+}
+
+#[test]
+fn pauses_of_a_speaker_move_nothing() {
     for nodes in [3, 5] {
-        for milliseconds in [50, 100, 200, 300, 400, 500, 600, 800] {
+        for milliseconds in [50, 100, 200, 300, 400, 500, 600, 800, 2_000] {
             let pause = Loss::Pause(Duration::from_millis(milliseconds));
-            let moved = trials(setup(nodes, 0), pause).into_iter().flatten().count();
+            let setup = setup(nodes, 0);
+            let seen = trials(|seed| interrupt(&setup(seed), pause, None, Duration::from_secs(4)));
+            let moved = seen.iter().filter(|seen| seen.moved.is_some()).count();
+            let [p50, _, max] = summary(seen.iter().map(|seen| seen.longest).collect());
             println!(
-                "{nodes} nodes, owner paused for {milliseconds:3} ms: {moved} of {TRIALS} times taken over"
+                "{nodes} nodes, owner paused for {milliseconds:4} ms: {moved} of {TRIALS} times moved, no answer for \
+                 {p50} ms, at most {max} ms"
             );
             assert!(
-                milliseconds > 300 || moved == 0,
-                "{nodes} nodes, {milliseconds} ms: {moved} false take-overs"
+                moved == 0 && max <= 650,
+                "{nodes} nodes, {milliseconds} ms: {moved} false take-overs, {max} ms"
             );
         }
     }
@@ -161,4 +233,19 @@ fn a_starting_speaker_leaves_nothing_unanswered_although_another_node_is_dead() 
         });
         judged.unwrap_or_else(|failure| panic!("{failure}"));
     }
+}
+
+/// Detection does not take longer in a large cluster: the next by rank watches the owner itself.
+#[test]
+#[ignore = "a minute: whole speakers by the dozen"]
+fn fifty_nodes_miss_one_as_soon_as_three() {
+    let setup = setup(50, 0);
+    let mut times = Vec::new();
+    for seed in 0..12 {
+        let seen = interrupt(&setup(seed), Loss::LinkCut, None, Duration::from_secs(1));
+        times.push(seen.moved.expect("a take-over").0);
+    }
+    let [p50, p99, max] = summary(times);
+    println!("50 nodes, LinkCut: p50 {p50} ms, p99 {p99} ms, max {max} ms");
+    assert!(max <= 600, "{max} ms");
 }

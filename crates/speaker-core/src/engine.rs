@@ -2,16 +2,23 @@
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use metallb_election::{Candidate, NodeName};
-use metallb_l2::{Announcer, ForeignClaim, InterfaceIndex, Interfaces, Link};
+use metallb_election::{NodeName, Standing};
+use metallb_l2::{Announcer, ConflictPolicy, ForeignClaim, InterfaceIndex, Link, MacAddr};
 use metallb_member::{Member, Secret};
-use metallb_sansio::{Instant, Machine};
+use metallb_sansio::{Instant, Machine, Timers};
 
-use crate::{Cause, Change, Directive, MemberReport, Plan, ServiceKey, ServiceReport};
+use crate::away::GRACE;
+use crate::decide::Hold;
+use crate::handover::Handovers;
+use crate::neighbours::Neighbours;
+use crate::nodeprobe::NodeProbe;
+use crate::service::Service;
+use crate::talk::Talk;
+use crate::{Cause, Change, Directive, MemberReport, ServiceKey, ServiceReport};
 
 /// What an engine is made of.
 pub type EngineConfig = metallb_member::Config;
@@ -38,8 +45,10 @@ pub enum Input {
     Secret(Secret),
     /// A plan changed.
     Directive(Directive),
-    /// This speaker stops.
+    /// This speaker stops. It goes on answering until [`Output::Left`], half a second later at most.
     Leave,
+    /// Hardware addresses of stations that are no strangers although they are in no membership: Go speakers, say.
+    Friends(BTreeSet<MacAddr>),
 }
 
 /// What the engine wants done or known.
@@ -70,42 +79,146 @@ pub enum Output {
     },
     /// The others had declared us dead, and heard that we are not.
     Rejoined,
-    /// Another station claims an address that this node owns.
+    /// A station outside the cluster claims an address that this node owns.
     ForeignClaim(ForeignClaim),
+    /// What the probes for an address that nobody of ours announced before brought.
+    Probed {
+        /// The address.
+        address: IpAddr,
+        /// The station that has it already.
+        taken_by: Option<MacAddr>,
+    },
+    /// Hear this multicast group on the interface. An interface that goes and returns is told anew.
+    Join(InterfaceIndex, Ipv6Addr),
+    /// Hear it no longer.
+    Part(InterfaceIndex, Ipv6Addr),
+    /// After [`Input::Leave`]: the others answer now, or will not before they find out; the process may end.
+    Left,
 }
 
-struct Service {
-    plan: Plan,
-    owner: Option<NodeName>,
+/// What can be chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What to do about strangers that have addresses of ours.
+    pub conflicts: ConflictPolicy,
+    /// Whether an address that nobody of ours announced before is probed first.
+    pub probe_first: bool,
+    /// How long a speaker must have known its peers before it believes that it has heard of every address that was
+    /// announced before.
+    pub listen_before_probing: Duration,
+    /// How long the speaker of a node that is up may be away before its addresses move.
+    pub grace: Duration,
+    /// How long a speaker that stops goes on answering after everybody knows.
+    pub linger: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            conflicts: ConflictPolicy::Warn,
+            probe_first: true,
+            listen_before_probing: Duration::from_secs(5),
+            grace: GRACE,
+            linger: Duration::from_millis(50),
+        }
+    }
 }
 
 /// The fast half of a speaker.
 ///
-/// It decides from what it has: plans as they were last told, and who is alive. Losing the API server therefore changes
-/// nothing. When *all* peers fall silent at once, which from here looks the same whether they died or our own cable
-/// was cut, this node takes what it may own: were the peers dead, nobody else would answer; were the cable cut, nobody
-/// hears us. When the cable is back, membership heals within a fraction of a second, the lower ranks let go and the
-/// owner announces again, because neighbours may have learnt otherwise in between.
+/// It decides from what it has: plans as they were last told, who is alive, and what peers say. Losing the API server
+/// therefore changes nothing.
+///
+/// * A speaker that falls silent while its node is up is **away**: it goes on owning its addresses, and the next by rank
+///   answers in its name with its hardware address, for [`GRACE`]. Whether the node is up, its kernel says: from the first
+///   suspicion on the next by rank asks it by ARP or neighbour solicitation for its own address, so that at the time
+///   of the verdict the answer is there.
+/// * A node that does not answer is **gone**, and the next by rank owns its addresses.
+/// * Between two nodes that are there, addresses move **make before break**: whoever has them answers until the successor is
+///   heard, on the LAN or by its word.
+/// * When *all* peers fall silent at once, which from here looks the same whether they died or our own cable was cut,
+///   this node takes what it may own: were the peers dead, nobody else would answer; were the cable cut, nobody hears us. When
+///   the cable is back, membership heals within a fraction of a second, the lower ranks let go and the owner announces
+///   again, because neighbours may have learnt otherwise in between.
 pub struct Engine {
-    member: Member,
-    announcer: Announcer,
-    services: BTreeMap<ServiceKey, Service>,
-    /// For each address, the services that this node owns and that have it, with the interfaces allowed.
-    held: BTreeMap<IpAddr, BTreeMap<ServiceKey, Interfaces>>,
+    pub(crate) member: Member,
+    pub(crate) announcer: Announcer,
+    pub(crate) options: Options,
+    pub(crate) services: BTreeMap<ServiceKey, Service>,
+    /// For each address, the services for which this node answers and that have it.
+    pub(crate) held: BTreeMap<IpAddr, BTreeMap<ServiceKey, Hold>>,
+    /// Services that this node answers for until somebody else is heard.
+    pub(crate) yielding: BTreeSet<ServiceKey>,
+    /// Services of which somebody told us more than we know ourselves.
+    pub(crate) leases: BTreeSet<ServiceKey>,
+    /// Services that are no longer announced: in which version, and until when that is remembered.
+    pub(crate) tombstones: BTreeMap<ServiceKey, (u64, Instant)>,
+    pub(crate) handovers: Handovers,
+    /// Addresses that some node announced, as far as known.
+    pub(crate) announced: BTreeSet<IpAddr>,
+    /// When the peers were first told.
+    pub(crate) listed_at: Option<Instant>,
     /// Nodes that were lost once: when one returns, it may have announced addresses of ours meanwhile.
-    once_lost: BTreeSet<NodeName>,
-    outputs: VecDeque<Output>,
+    pub(crate) once_lost: BTreeSet<NodeName>,
+    /// Nodes whose speaker is away, and until when that is borne.
+    pub(crate) away: BTreeMap<NodeName, Instant>,
+    /// Nodes that were found gone lately, here or by a peer, and when.
+    pub(crate) found_gone: BTreeMap<NodeName, Instant>,
+    /// Those of them that are still to be told to the peers, and how often.
+    pub(crate) gone_news: Timers<(NodeName, u8)>,
+    /// Nodes that membership suspects.
+    pub(crate) suspects: BTreeSet<NodeName>,
+    /// Whose place this node takes when they fail, and for which services.
+    pub(crate) deputies: BTreeMap<NodeName, BTreeSet<ServiceKey>>,
+    /// Whom membership watches closely for us.
+    pub(crate) watched: BTreeSet<NodeName>,
+    pub(crate) neighbours: Neighbours,
+    pub(crate) probe: NodeProbe,
+    /// Stations that are no strangers although they are in no membership.
+    acquaintances: BTreeSet<MacAddr>,
+    /// Peers by the address of their node, as long as we know none of their hardware addresses: that makes us hesitate to call
+    /// somebody a stranger.
+    pub(crate) unknown: BTreeMap<IpAddr, NodeName>,
+    /// When they were last asked for.
+    pub(crate) unknown_asked: Option<Instant>,
+    /// When a speaker that goes may end.
+    pub(crate) stops_at: Option<Instant>,
+    pub(crate) outputs: VecDeque<Output>,
 }
 
 impl Engine {
     /// A speaker's fast half at the start of its life: no links, no peers, no plans.
     pub fn new(now: Instant, config: EngineConfig) -> Self {
+        Self::with_options(now, config, Options::default())
+    }
+
+    /// The same with other than the usual options.
+    pub fn with_options(now: Instant, config: EngineConfig, options: Options) -> Self {
         Self {
+            neighbours: Neighbours::new(config.generation),
             member: Member::new(now, config),
-            announcer: Announcer::new(),
+            announcer: Announcer::with_policy(options.conflicts),
+            options,
             services: BTreeMap::new(),
             held: BTreeMap::new(),
+            yielding: BTreeSet::new(),
+            leases: BTreeSet::new(),
+            tombstones: BTreeMap::new(),
+            handovers: Handovers::default(),
+            announced: BTreeSet::new(),
+            listed_at: None,
             once_lost: BTreeSet::new(),
+            away: BTreeMap::new(),
+            found_gone: BTreeMap::new(),
+            gone_news: Timers::new(),
+            suspects: BTreeSet::new(),
+            deputies: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            probe: NodeProbe::default(),
+            acquaintances: BTreeSet::new(),
+            unknown: BTreeMap::new(),
+            unknown_asked: None,
+            stops_at: None,
             outputs: VecDeque::new(),
         }
     }
@@ -131,9 +244,12 @@ impl Engine {
     }
 
     /// Takes a received frame by reference: the receive path without a copy.
-    pub fn handle_frame(&mut self, interface: InterfaceIndex, bytes: &[u8]) {
+    pub fn handle_frame(&mut self, now: Instant, interface: InterfaceIndex, bytes: &[u8]) {
+        self.overhear(now, interface, bytes);
+        self.announcer.set_now(now);
+        self.announcer.set_doubtful(!self.unknown.is_empty());
         self.announcer.handle_frame(interface, bytes);
-        self.drain_announcer();
+        self.drain_announcer(now);
     }
 
     /// How every peer stands.
@@ -175,217 +291,111 @@ impl Engine {
         self.services.get(key)?.owner.as_ref()
     }
 
+    /// Who answers for the service, in the view of this node: its owner, or who stands in for it.
+    pub fn acting(&self, key: &ServiceKey) -> Option<&NodeName> {
+        self.services.get(key)?.acting.as_ref()
+    }
+
     fn report(&self, key: &ServiceKey, service: &Service) -> ServiceReport {
-        let plan = &service.plan;
-        let decision = plan
-            .eligibility
-            .elect(plan.addresses[0], |node| self.member.is_live(node));
+        let addresses = service.addresses();
         let own = service.owner.as_ref().is_some_and(|owner| owner == self.node());
-        let candidate = plan.eligibility.candidates.get(self.node()).filter(|_| own);
-        let interfaces = candidate.map(allowed);
+        let mut standings = BTreeMap::new();
+        let mut liveness_ignored = false;
+        if let Some(plan) = &service.plan {
+            let unusable = |node: &str| {
+                self.member.is_live(node) && !service.usability_ignored && !self.usable(service, node)
+            };
+            let counts = |node: &str| {
+                service.owner.as_deref() == Some(node) || (self.member.is_live(node) && !unusable(node))
+            };
+            let decision = plan.eligibility.elect(plan.addresses[0], counts);
+            liveness_ignored = decision.liveness_ignored;
+            standings = decision.standings;
+            for (node, standing) in &mut standings {
+                if *standing == Standing::NotAlive && unusable(node) {
+                    *standing = Standing::NoInterface;
+                }
+            }
+        }
+        let allowed = own.then(|| service.allowed(self.node()));
         let names = self.announcer.links().values().filter(|link| {
-            link.carries(plan.addresses[0]) && interfaces.as_ref().is_some_and(|i| i.allows(&link.name))
+            addresses.first().is_some_and(|first| link.carries(*first))
+                && allowed.as_ref().is_some_and(|i| i.allows(&link.name))
         });
         ServiceReport {
             service: key.clone(),
-            addresses: Arc::clone(&plan.addresses),
             owner: service.owner.clone(),
-            standings: decision.standings,
-            liveness_ignored: decision.liveness_ignored,
+            acting: service.acting.clone(),
+            standings,
+            liveness_ignored,
+            usability_ignored: service.usability_ignored,
             interfaces: names.map(|link| Arc::clone(&link.name)).collect(),
-            restricted: candidate.is_some_and(|candidate| candidate.interfaces.is_some()),
-        }
-    }
-
-    fn directive(&mut self, now: Instant, directive: Directive) {
-        let key = directive.service;
-        let Some(plan) = directive.plan else {
-            if let Some(service) = self.services.remove(&key) {
-                self.hold(now, &key, &service.plan, None);
-                self.report_change(&key, service.plan.addresses, service.owner, None, Cause::Plan);
-            }
-            return;
-        };
-        let service = self.services.remove(&key);
-        let (before, from) = service.map_or((None, None), |service| (Some(service.plan), service.owner));
-        // Addresses that the service no longer has are let go; for the others `decide` does what is needed.
-        if let Some(before) = &before {
-            let gone = before
-                .addresses
-                .iter()
-                .filter(|address| !plan.addresses.contains(address));
-            for address in gone {
-                self.let_go(now, &key, *address);
-            }
-        }
-        let own = |plan: &Plan| plan.eligibility.candidates.get(self.member.node()).map(allowed);
-        let changed =
-            before.is_some_and(|before| before.addresses != plan.addresses || own(&before) != own(&plan));
-        self.services.insert(
-            key.clone(),
-            Service {
-                plan,
-                owner: from.clone(),
-            },
-        );
-        self.decide(now, &key, &Cause::Plan);
-        let to = self.owner(&key).cloned();
-        if changed && from == to {
-            // Same owner, other addresses or interfaces: whoever writes the status wants to know.
-            let addresses = Arc::clone(&self.services[&key].plan.addresses);
-            self.report_change(&key, addresses, from, to, Cause::Plan);
-        }
-    }
-
-    /// Finds the owner of one service and acts on it.
-    fn decide(&mut self, now: Instant, key: &ServiceKey, cause: &Cause) {
-        let Some(service) = self.services.get_mut(key) else {
-            return;
-        };
-        let plan = service.plan.clone();
-        let to = plan
-            .eligibility
-            .owner(plan.addresses[0], |node| self.member.is_live(node))
-            .cloned();
-        let from = core::mem::replace(&mut service.owner, to.clone());
-        self.hold(now, key, &plan, to.as_ref());
-        if from != to {
-            // Several nodes may be lost at once; what matters is the one that owned it.
-            let cause = match &from {
-                Some(node) if !self.member.is_live(node) => Cause::NodeLost(Arc::clone(node)),
-                _ => cause.clone(),
-            };
-            self.report_change(key, plan.addresses, from, to, cause);
-        }
-    }
-
-    /// Holds or lets go the addresses of a service, according to its owner.
-    fn hold(&mut self, now: Instant, key: &ServiceKey, plan: &Plan, owner: Option<&NodeName>) {
-        let own = owner.is_some_and(|owner| owner == self.member.node());
-        let candidate = plan
-            .eligibility
-            .candidates
-            .get(self.member.node())
-            .filter(|_| own);
-        for address in plan.addresses.iter() {
-            if let Some(candidate) = candidate {
-                self.held
-                    .entry(*address)
-                    .or_default()
-                    .insert(key.clone(), allowed(candidate));
-                self.update_address(now, *address);
-            } else {
-                self.let_go(now, key, *address);
-            }
-        }
-    }
-
-    fn let_go(&mut self, now: Instant, key: &ServiceKey, address: IpAddr) {
-        if let Some(services) = self.held.get_mut(&address)
-            && services.remove(key).is_some()
-        {
-            if services.is_empty() {
-                self.held.remove(&address);
-            }
-            self.update_address(now, address);
-        }
-    }
-
-    /// Tells the announcer what this node holds of an address, over all services that share it.
-    fn update_address(&mut self, now: Instant, address: IpAddr) {
-        let input = match self.held.get(&address) {
-            None => metallb_l2::Input::Disown(address),
-            Some(services) => {
-                let mut allowed = services.values();
-                let first = allowed.next().cloned().unwrap_or_default();
-                let interfaces = allowed.fold(first, |all, more| all.union(more));
-                metallb_l2::Input::Own { address, interfaces }
-            }
-        };
-        self.announcer.handle(now, input);
-    }
-
-    fn report_change(
-        &mut self,
-        service: &ServiceKey,
-        addresses: Arc<[IpAddr]>,
-        from: Option<NodeName>,
-        to: Option<NodeName>,
-        cause: Cause,
-    ) {
-        let change = Change {
-            service: service.clone(),
+            restricted: matches!(allowed, Some(metallb_l2::Interfaces::Named(_))),
             addresses,
-            from,
-            to,
-            cause,
-        };
-        self.outputs.push_back(Output::Change(change));
-    }
-
-    /// Services for which the node's liveness matters.
-    fn concerned(&self, node: &NodeName) -> Vec<ServiceKey> {
-        self.services
-            .iter()
-            .filter(|(_, service)| service.plan.eligibility.candidates.contains_key(node))
-            .map(|(key, _)| key.clone())
-            .collect()
-    }
-
-    fn liveness(&mut self, now: Instant, node: NodeName, live: bool) {
-        let cause = if live {
-            Cause::NodeJoined(Arc::clone(&node))
-        } else {
-            Cause::NodeLost(Arc::clone(&node))
-        };
-        let returned = if live {
-            self.once_lost.remove(&node)
-        } else {
-            self.once_lost.insert(Arc::clone(&node));
-            false
-        };
-        for key in self.concerned(&node) {
-            let owned_before = self.owner(&key) == Some(self.member.node());
-            self.decide(now, &key, &cause);
-            if returned && owned_before && self.owner(&key) == Some(self.member.node()) {
-                let addresses = Arc::clone(&self.services[&key].plan.addresses);
-                for address in addresses.iter() {
-                    self.announcer
-                        .handle(now, metallb_l2::Input::Reannounce(*address));
-                }
-            }
-        }
-        self.outputs.push_back(Output::Liveness { node, live });
-    }
-
-    fn rejoined(&mut self, now: Instant) {
-        for address in self.held.keys() {
-            self.announcer
-                .handle(now, metallb_l2::Input::Reannounce(*address));
-        }
-        self.outputs.push_back(Output::Rejoined);
-    }
-
-    fn drain_member(&mut self, now: Instant) {
-        while let Some(output) = self.member.poll_output() {
-            match output {
-                metallb_member::Output::Send { to, datagram } => {
-                    self.outputs.push_back(Output::Datagram { to, datagram });
-                }
-                metallb_member::Output::Joined(node) => self.liveness(now, node, true),
-                metallb_member::Output::Lost(node) => self.liveness(now, node, false),
-                metallb_member::Output::Rejoined => self.rejoined(now),
-            }
         }
     }
 
-    fn drain_announcer(&mut self) {
+    /// Tells the announcer who is no stranger.
+    pub(crate) fn befriend(&mut self, now: Instant) {
+        let peers = self.member.peers();
+        let unknown = peers.filter(|(name, _)| !self.neighbours.knows(name));
+        self.unknown = unknown
+            .filter_map(|(name, _)| Some((self.member.address(name)?.ip(), Arc::clone(name))))
+            .collect();
+        let friends = self.neighbours.macs();
+        let friends = friends.union(&self.acquaintances).copied().collect();
+        self.announcer
+            .handle(now, metallb_l2::Input::Friends(Arc::new(friends)));
+    }
+
+    fn links_changed(&mut self, now: Instant) {
+        self.neighbours.own_links(now, self.announcer.links());
+        let own = Arc::clone(self.node());
+        self.decide_all(now, &Cause::Interfaces(own));
+    }
+
+    pub(crate) fn drain_announcer(&mut self, now: Instant) {
         while let Some(output) = self.announcer.poll_output() {
-            self.outputs.push_back(match output {
+            let output = match output {
                 metallb_l2::Output::Send { interface, frame } => Output::Frame { interface, frame },
                 metallb_l2::Output::ForeignClaim(claim) => Output::ForeignClaim(claim),
-            });
+                metallb_l2::Output::Join(interface, group) => Output::Join(interface, group),
+                metallb_l2::Output::Part(interface, group) => Output::Part(interface, group),
+                metallb_l2::Output::Probed { address, taken_by } => Output::Probed { address, taken_by },
+                metallb_l2::Output::DoubtfulClaim(_) => {
+                    self.ask_for_unknown(now);
+                    continue;
+                }
+                metallb_l2::Output::FriendlyClaim(claim) => {
+                    self.friendly_claim(now, claim);
+                    continue;
+                }
+            };
+            self.outputs.push_back(output);
         }
+    }
+
+    /// Says our facts to those who may not have them.
+    fn tell_facts(&mut self, now: Instant) {
+        if self.neighbours.repeat_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let live = self.live_peers();
+        for peer in self.neighbours.due(now, &live) {
+            let facts = Talk::Facts(self.neighbours.facts_for(&peer));
+            self.say(now, &peer, vec![facts.encode()]);
+        }
+    }
+
+    /// What follows from whatever was taken in.
+    fn settle(&mut self, now: Instant) {
+        if self.handover_timeout().is_some_and(|at| at <= now) {
+            self.handover_tick(now);
+        }
+        self.drain_member(now);
+        self.drain_announcer(now);
+        // What the announcer heard may have made us speak.
+        self.drain_member(now);
     }
 }
 
@@ -399,27 +409,47 @@ impl Machine for Engine {
                 self.member
                     .handle(now, metallb_member::Input::Datagram { from, datagram });
             }
-            Input::Frame(interface, bytes) => self.announcer.handle_frame(interface, &bytes),
+            Input::Frame(interface, bytes) => self.handle_frame(now, interface, &bytes),
             Input::LinkUp(index, link) => {
                 // First membership: after a cut cable the peers may have taken over what we still hold.
                 self.member.handle(now, metallb_member::Input::CallNow);
                 self.announcer.handle(now, metallb_l2::Input::LinkUp(index, link));
+                self.links_changed(now);
             }
-            Input::LinkDown(index) => self.announcer.handle(now, metallb_l2::Input::LinkDown(index)),
-            Input::Peers(peers) => self.member.handle(now, metallb_member::Input::Peers(peers)),
+            Input::LinkDown(index) => {
+                self.announcer.handle(now, metallb_l2::Input::LinkDown(index));
+                self.neighbours.link_down(index);
+                self.links_changed(now);
+            }
+            Input::Peers(peers) => {
+                self.listed_at.get_or_insert(now);
+                self.member.handle(now, metallb_member::Input::Peers(peers));
+                self.befriend(now);
+                self.ask_for_unknown(now);
+            }
             Input::Secret(secret) => self.member.handle(now, metallb_member::Input::Secret(secret)),
             Input::Directive(directive) => self.directive(now, directive),
+            Input::Friends(friends) => {
+                self.acquaintances = friends;
+                self.befriend(now);
+            }
             Input::Leave => self.member.handle(now, metallb_member::Input::Leave),
         }
-        self.drain_member(now);
-        self.drain_announcer();
+        self.settle(now);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
+        let away = self.away.values().min().copied();
         self.member
             .poll_timeout()
             .into_iter()
             .chain(self.announcer.poll_timeout())
+            .chain(self.handover_timeout())
+            .chain(self.neighbours.repeat_at)
+            .chain(self.probe.poll_timeout())
+            .chain(self.gone_news.next())
+            .chain(away)
+            .chain(self.stops_at)
             .min()
     }
 
@@ -427,7 +457,12 @@ impl Machine for Engine {
         self.announcer.handle_timeout(now);
         self.member.handle_timeout(now);
         self.drain_member(now);
-        self.drain_announcer();
+        self.probe_nodes(now);
+        self.tell_facts(now);
+        if self.stops_at.take_if(|at| *at <= now).is_some() {
+            self.outputs.push_back(Output::Left);
+        }
+        self.settle(now);
     }
 
     fn poll_output(&mut self) -> Option<Output> {
@@ -435,14 +470,5 @@ impl Machine for Engine {
     }
 }
 
-/// The interfaces that a plan allows a node, for the announcer.
-fn allowed(candidate: &Candidate) -> Interfaces {
-    candidate
-        .interfaces
-        .as_ref()
-        .map_or(Interfaces::All, |names| names.iter().cloned().collect())
-}
-
-/// How long a speaker that stops goes on answering after it has said goodbye: the successor's announcement needs a moment,
-/// and an answer too many does no harm, as the node goes on forwarding.
-pub const LINGER: Duration = Duration::from_millis(100);
+/// How long a speaker that stops waits for [`Output::Left`] at most.
+pub const LINGER: Duration = Duration::from_millis(500);

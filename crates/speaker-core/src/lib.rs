@@ -17,16 +17,24 @@
 
 #![forbid(unsafe_code)]
 
+mod away;
+mod decide;
 mod engine;
+mod handover;
+mod neighbours;
+mod nodeprobe;
 mod plan;
 mod planner;
 mod report;
+mod service;
+mod talk;
 mod world;
 
 #[cfg(test)]
 mod tests;
 
-pub use engine::{Engine, EngineConfig, Input, LINGER, Output};
+pub use away::GRACE;
+pub use engine::{Engine, EngineConfig, Input, LINGER, Options, Output};
 pub use plan::{Directive, Plan, ServiceKey};
 pub use planner::Planner;
 pub use report::{Cause, Change, MemberReport, ServiceReport};

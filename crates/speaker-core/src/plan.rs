@@ -60,4 +60,6 @@ pub struct Directive {
     pub service: ServiceKey,
     /// Its plan; `None` when nobody announces it any more.
     pub plan: Option<Plan>,
+    /// How fresh it is: the greater, the fresher, over all speakers; 0 when unknown. See [`crate::Planner::at`].
+    pub version: u64,
 }

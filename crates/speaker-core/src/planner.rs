@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use metallb_election::{Eligibility, Endpoints, NodeFacts, NodeName, Nodes, Refusal, ServiceFacts};
+use metallb_election::{Eligibility, Endpoints, NodeFacts, NodeName, Nodes, Refusal, Rules, ServiceFacts};
 use metallb_model::Config;
 
 use crate::{Directive, Plan, ServiceKey};
@@ -19,15 +19,21 @@ struct Service {
 /// [`Planner::settle`], for what was touched only, so that a burst of changes costs one pass.
 #[derive(Default)]
 pub struct Planner {
-    ignore_exclude_label: bool,
+    rules: Rules,
     config: Arc<Config>,
     nodes: Nodes,
     services: BTreeMap<ServiceKey, Service>,
     endpoints: BTreeMap<ServiceKey, Endpoints>,
-    touched: BTreeSet<ServiceKey>,
-    all_touched: bool,
+    /// What changed since the last pass, and how fresh that is.
+    touched: BTreeMap<ServiceKey, u64>,
+    all_touched: Option<u64>,
+    /// How fresh what is being told is.
+    version: u64,
+    /// How fresh the freshest of what concerns all services is, and of the endpoints of each.
+    common_version: u64,
+    endpoint_versions: BTreeMap<ServiceKey, u64>,
     /// Gone since the last pass, with a plan handed out.
-    removed: BTreeSet<ServiceKey>,
+    removed: BTreeMap<ServiceKey, u64>,
     known: BTreeSet<Arc<Eligibility>>,
 }
 
@@ -35,9 +41,28 @@ impl Planner {
     /// One that knows nothing yet. `ignore_exclude_label` is the flag `--ignore-exclude-lb`.
     pub fn new(ignore_exclude_label: bool) -> Self {
         Self {
-            ignore_exclude_label,
+            rules: Rules {
+                ignore_exclude_label,
+                ..Rules::default()
+            },
             ..Self::default()
         }
+    }
+
+    /// The same with all that can be chosen.
+    pub fn with_rules(rules: Rules) -> Self {
+        Self {
+            rules,
+            ..Self::default()
+        }
+    }
+
+    /// What is told from now on is as fresh as this: the `resourceVersion` of the object, or of the list, as a number.
+    ///
+    /// All speakers of a cluster see the same numbers, so that of two views of a service the fresher can be told. Without
+    /// it all views count as equally old, and every speaker believes its own.
+    pub const fn at(&mut self, version: u64) {
+        self.version = version;
     }
 
     /// The service is there with these facts, or gone.
@@ -51,11 +76,12 @@ impl Planner {
                         .insert(key.clone(), Service { facts, outcome: None });
                 }
             }
-            self.touched.insert(key);
+            self.touched.insert(key, self.version);
         } else if let Some(service) = self.services.remove(&key) {
+            self.endpoint_versions.remove(&key);
             self.touched.remove(&key);
             if matches!(service.outcome, Some(Ok(_))) {
-                self.removed.insert(key);
+                self.removed.insert(key, self.version);
             }
         }
     }
@@ -66,19 +92,20 @@ impl Planner {
         if before == Some(&endpoints) || (before.is_none() && endpoints == Endpoints::default()) {
             return;
         }
+        self.endpoint_versions.insert(key.clone(), self.version);
         if endpoints == Endpoints::default() {
             self.endpoints.remove(key);
         } else {
             self.endpoints.insert(key.clone(), endpoints);
         }
         if self.services.contains_key(key) {
-            self.touched.insert(key.clone());
+            self.touched.insert(key.clone(), self.version);
         }
     }
 
     /// The node is there with these facts, or gone.
     pub fn node(&mut self, name: NodeName, facts: Option<NodeFacts>) {
-        self.all_touched |= match facts {
+        let changed = match facts {
             Some(facts) => {
                 let changed = self.nodes.get(&name) != Some(&facts);
                 if changed {
@@ -88,35 +115,47 @@ impl Planner {
             }
             None => self.nodes.remove(&name).is_some(),
         };
+        self.touch_all(changed);
     }
 
     /// The configuration in force.
     pub fn config(&mut self, config: Arc<Config>) {
         if self.config != config {
             self.config = config;
-            self.all_touched = true;
+            self.touch_all(true);
+        }
+    }
+
+    fn touch_all(&mut self, changed: bool) {
+        if changed {
+            self.all_touched = self.all_touched.max(Some(self.version));
+            self.common_version = self.common_version.max(self.version);
         }
     }
 
     /// Works out what was touched; the changes against what was last handed out.
     pub fn settle(&mut self) -> Vec<Directive> {
-        let keys: Vec<ServiceKey> = if core::mem::take(&mut self.all_touched) {
-            self.touched.clear();
-            self.services.keys().cloned().collect()
+        let touched = core::mem::take(&mut self.touched);
+        let keys: Vec<(ServiceKey, u64)> = if let Some(version) = self.all_touched.take() {
+            let own = |key: &ServiceKey| touched.get(key).copied().unwrap_or(0).max(version);
+            self.services.keys().map(|key| (key.clone(), own(key))).collect()
         } else {
-            core::mem::take(&mut self.touched).into_iter().collect()
+            touched.into_iter().collect()
         };
         let mut directives = Vec::new();
         let removed = core::mem::take(&mut self.removed);
-        for key in &removed {
+        for (key, version) in &removed {
             if !self.services.contains_key(key) {
                 directives.push(Directive {
                     service: key.clone(),
                     plan: None,
+                    version: (*version).max(self.common_version),
                 });
             }
         }
-        for key in keys {
+        for (key, touched) in keys {
+            let endpoints = self.endpoint_versions.get(&key).copied().unwrap_or(0);
+            let version = touched.max(self.common_version).max(endpoints);
             let Some(service) = self.services.get(&key) else {
                 continue;
             };
@@ -129,12 +168,18 @@ impl Planner {
                 continue;
             };
             let before = service.outcome.replace(shared);
+            // That it is refused is told too, once: others may have an older view of it.
+            let refused = before.is_none() && matches!(service.outcome, Some(Err(_)));
             let plan_before = before.and_then(Result::ok);
             let plan = service.outcome.clone().and_then(Result::ok);
             // Made again since the last pass, it may still be announced for its former self.
-            let lingers = plan.is_none() && removed.contains(&key);
-            if plan != plan_before || lingers {
-                directives.push(Directive { service: key, plan });
+            let lingers = plan.is_none() && removed.contains_key(&key);
+            if plan != plan_before || lingers || refused {
+                directives.push(Directive {
+                    service: key,
+                    plan,
+                    version,
+                });
             }
         }
         self.known
@@ -149,13 +194,7 @@ impl Planner {
     ) -> Result<(Arc<[std::net::IpAddr]>, Eligibility), Refusal> {
         let none = Endpoints::default();
         let endpoints = self.endpoints.get(key).unwrap_or(&none);
-        let eligibility = Eligibility::of(
-            facts,
-            endpoints,
-            &self.nodes,
-            &self.config,
-            self.ignore_exclude_label,
-        )?;
+        let eligibility = Eligibility::of(facts, endpoints, &self.nodes, &self.config, self.rules)?;
         if eligibility.candidates.is_empty() {
             return Err(Refusal::NoCandidate);
         }

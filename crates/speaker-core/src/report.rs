@@ -17,6 +17,8 @@ pub enum Cause {
     NodeLost(NodeName),
     /// Membership found the node (again).
     NodeJoined(NodeName),
+    /// The usable interfaces of the node changed.
+    Interfaces(NodeName),
 }
 
 /// The owner of a service changed, in the view of this node.
@@ -43,10 +45,14 @@ pub struct ServiceReport {
     pub addresses: Arc<[IpAddr]>,
     /// Who owns it.
     pub owner: Option<NodeName>,
+    /// Who answers for it: the owner, or while the owner's speaker is away whoever stands in for it.
+    pub acting: Option<NodeName>,
     /// How every node stands.
     pub standings: BTreeMap<NodeName, Standing>,
     /// No candidate is alive, so liveness was ignored.
     pub liveness_ignored: bool,
+    /// No live candidate has the interfaces it needs, so that was ignored, and nobody can answer.
+    pub usability_ignored: bool,
     /// When this node owns it: the interfaces on which it answers for the first address, by name. Empty although it
     /// owns it means that none of the allowed interfaces is usable, and nobody answers.
     pub interfaces: Vec<Arc<str>>,

@@ -6,13 +6,15 @@ use metallb_election::{Endpoints, NodeFacts, NodeName, ServiceFacts};
 use metallb_model::Config;
 use metallb_sansio::{Instant, Machine};
 
-use crate::{Engine, EngineConfig, Input, Output, Planner, ServiceKey};
+use crate::{Engine, EngineConfig, Input, Options, Output, Planner, ServiceKey};
 
 /// What a speaker is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WorldInput {
     /// To the fast half.
     Wire(Input),
+    /// What is told from now on is as fresh as this; see [`Planner::at`].
+    At(u64),
     /// A service is there with these facts, or gone.
     Service(ServiceKey, Option<ServiceFacts>),
     /// The usable endpoints of a service.
@@ -38,6 +40,14 @@ impl World {
         }
     }
 
+    /// The same with other than the usual options.
+    pub fn with_options(now: Instant, config: EngineConfig, options: Options) -> Self {
+        Self {
+            planner: Planner::new(false),
+            engine: Engine::with_options(now, config, options),
+        }
+    }
+
     /// The fast half, for reading.
     pub const fn engine(&self) -> &Engine {
         &self.engine
@@ -56,6 +66,7 @@ impl Machine for World {
     fn handle(&mut self, now: Instant, input: WorldInput) {
         match input {
             WorldInput::Wire(input) => return self.engine.handle(now, input),
+            WorldInput::At(version) => return self.planner.at(version),
             WorldInput::Service(key, facts) => self.planner.service(key, facts),
             WorldInput::Endpoints(key, endpoints) => self.planner.endpoints(&key, endpoints),
             WorldInput::Node(name, facts) => self.planner.node(name, facts),

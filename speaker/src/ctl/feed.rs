@@ -236,6 +236,7 @@ impl Feed {
         let facts = NodeFacts {
             labels: node.metadata.labels.unwrap_or_default(),
             network_unavailable,
+            ..NodeFacts::default()
         };
         self.planner().node(name, Some(facts));
     }

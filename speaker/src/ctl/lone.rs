@@ -41,6 +41,7 @@ mod tests {
         let nodes = ["a", "b", "c", "d"].map(NodeName::from);
         let candidate = |node: &NodeName| {
             let candidate = Candidate {
+                shunned: false,
                 score: 0,
                 interfaces: None,
             };
@@ -57,6 +58,7 @@ mod tests {
             eligibility: Arc::new(eligibility),
         };
         let directive = Directive {
+            version: 0,
             service: ServiceKey::new("d", "s"),
             plan: Some(plan),
         };

@@ -193,8 +193,9 @@ impl Thread<'_> {
                 ready = self.socket.readable() => ready.context("the membership socket is broken")?,
                 received = self.links.receive() => {
                     let (interface, frame) = received;
-                    self.engine.handle_frame(interface, frame);
-                    self.links.drain(interface, BURST, |frame| self.engine.handle_frame(interface, frame));
+                    let now = self.clock.now();
+                    self.engine.handle_frame(now, interface, frame);
+                    self.links.drain(interface, BURST, |frame| self.engine.handle_frame(now, interface, frame));
                 }
                 events = monitor.next() => {
                     let inputs = self.links.apply(events.context("route netlink is broken")?);
@@ -290,6 +291,14 @@ impl Thread<'_> {
                 Output::Rejoined => {
                     tracing::warn!("the other speakers had declared this one dead; announcing again");
                 }
+                Output::Probed { address, taken_by } => {
+                    if let Some(mac) = taken_by {
+                        tracing::warn!(%address, %mac, "another station has this address already");
+                    }
+                }
+                // The packet sockets hear all groups already; joining them makes switches with MLD snooping forward them.
+                Output::Join(..) | Output::Part(..) => {}
+                Output::Left => tracing::info!("the other speakers answer from now on"),
                 Output::ForeignClaim(claim) => {
                     tracing::debug!(
                         address = %claim.address,

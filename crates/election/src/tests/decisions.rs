@@ -4,8 +4,8 @@ use metallb_model::{Config, Kind, Labels, ObjectRef, Source, Sources};
 use serde_json::{Value, json};
 
 use crate::{
-    EXCLUDE_LABEL, Eligibility, Endpoints, Exclusion, NodeFacts, NodeName, Nodes, Refusal, ServiceFacts,
-    Standing,
+    EXCLUDE_LABEL, Eligibility, Endpoints, Exclusion, NodeFacts, NodeName, Nodes, Refusal, Rules,
+    ServiceFacts, Standing,
 };
 
 fn source<T: serde::de::DeserializeOwned>(kind: Kind, name: &str, spec: Value) -> Source<T> {
@@ -40,6 +40,11 @@ fn config(advertisements: &[Value]) -> Config {
     config
 }
 
+const IGNORE_LABEL: Rules = Rules {
+    ignore_exclude_label: true,
+    shun: false,
+};
+
 fn labels(text: &str) -> Labels {
     text.split(',')
         .filter_map(|pair| pair.split_once('='))
@@ -53,7 +58,7 @@ fn nodes() -> Nodes {
         .map(|name| {
             let facts = NodeFacts {
                 labels: labels(&format!("name={name}")),
-                network_unavailable: false,
+                ..NodeFacts::default()
             };
             (NodeName::from(name), facts)
         })
@@ -131,7 +136,7 @@ fn refusals() {
             &endpoints(on),
             &nodes(),
             &config(&advertisements),
-            false,
+            Rules::default(),
         );
         assert_eq!(result, Err(expected));
     }
@@ -159,7 +164,7 @@ fn exclusions() {
     );
     let config = config(&[json!({"nodeSelectors": [select("n1"), select("n2"), select("n4")]})]);
     let endpoints = endpoints(&["n1", "n2", "n3"]);
-    let strict = Eligibility::of(&service, &endpoints, &nodes, &config, false).expect("announced");
+    let strict = Eligibility::of(&service, &endpoints, &nodes, &config, Rules::default()).expect("announced");
     let expected = [
         ("n1", Exclusion::NetworkUnavailable),
         ("n2", Exclusion::ExcludeLabel),
@@ -174,7 +179,7 @@ fn exclusions() {
     let decision = strict.elect(service.addresses[0], |_| true);
     assert_eq!((decision.owner, decision.liveness_ignored), (None, false));
 
-    let lenient = Eligibility::of(&service, &endpoints, &nodes, &config, true).expect("announced");
+    let lenient = Eligibility::of(&service, &endpoints, &nodes, &config, IGNORE_LABEL).expect("announced");
     assert_eq!(
         lenient.candidates.keys().map(|name| &**name).collect::<Vec<_>>(),
         ["n2"]
@@ -185,14 +190,20 @@ fn exclusions() {
 fn cluster_policy_needs_an_endpoint_anywhere_and_local_policy_one_on_the_node() {
     let endpoints = endpoints(&["n2"]);
     let config = config(&[json!({})]);
-    let cluster =
-        Eligibility::of(&service(&["192.0.2.1"]), &endpoints, &nodes(), &config, false).expect("announced");
+    let cluster = Eligibility::of(
+        &service(&["192.0.2.1"]),
+        &endpoints,
+        &nodes(),
+        &config,
+        Rules::default(),
+    )
+    .expect("announced");
     assert_eq!(cluster.candidates.len(), 3);
     let local = ServiceFacts {
         local: true,
         ..service(&["192.0.2.1"])
     };
-    let local = Eligibility::of(&local, &endpoints, &nodes(), &config, false).expect("announced");
+    let local = Eligibility::of(&local, &endpoints, &nodes(), &config, Rules::default()).expect("announced");
     assert_eq!(
         local.candidates.keys().map(|name| &**name).collect::<Vec<_>>(),
         ["n2"]
@@ -212,7 +223,7 @@ fn preferences_add_up_over_advertisements_that_select_the_node() {
         &endpoints(&["n1"]),
         &nodes(),
         &config,
-        false,
+        Rules::default(),
     );
     let all = all.expect("announced");
     let scores: Vec<u64> = all.candidates.values().map(|c| c.score).collect();
@@ -247,7 +258,7 @@ fn interfaces_are_the_union_and_one_unrestricted_advertisement_lifts_the_restric
             &endpoints(&["n1"]),
             &nodes(),
             &config,
-            false,
+            Rules::default(),
         );
         let expected: Option<BTreeSet<_>> = expected.map(|names| names.into_iter().map(Into::into).collect());
         assert_eq!(all.expect("announced").candidates["n1"].interfaces, expected);
@@ -263,7 +274,7 @@ fn the_dead_are_passed_over_and_never_nobody() {
         &endpoints(&["n1"]),
         &nodes(),
         &config,
-        false,
+        Rules::default(),
     );
     let all = all.expect("announced");
     let order = crate::rank(["n1", "n2", "n3"].map(|n| (n, 0)), address);
@@ -292,10 +303,46 @@ fn the_dead_are_passed_over_and_never_nobody() {
 fn the_first_address_decides_for_both_families() {
     let config = config(&[json!({})]);
     let both = service(&["192.0.2.10", "2001:db8::10"]);
-    let all = Eligibility::of(&both, &endpoints(&["n1"]), &nodes(), &config, false).expect("announced");
+    let all =
+        Eligibility::of(&both, &endpoints(&["n1"]), &nodes(), &config, Rules::default()).expect("announced");
     let single = all.elect(both.addresses[0], |_| true);
     assert_eq!(
         single.owner.as_deref(),
         Some(crate::rank(["n1", "n2", "n3"].map(|n| (n, 0)), both.addresses[0])[0])
     );
+}
+
+#[test]
+fn out_of_service_excludes_and_shunned_come_last_when_asked_for() {
+    let config = config(&[json!({})]);
+    let mut nodes = nodes();
+    let address: std::net::IpAddr = "192.0.2.1".parse().expect("address");
+    let ranked = |nodes: &Nodes, rules: Rules| {
+        let all = Eligibility::of(
+            &service(&["192.0.2.1"]),
+            &endpoints(&["n1"]),
+            nodes,
+            &config,
+            rules,
+        );
+        let all = all.expect("announced");
+        (all.ranked(address), all.excluded)
+    };
+    let (usual, _) = ranked(&nodes, Rules::default());
+    nodes.get_mut(&usual[0]).expect("node").shunned = true;
+    assert_eq!(
+        ranked(&nodes, Rules::default()).0,
+        usual,
+        "MetalLB does not look at it"
+    );
+    let shun = Rules {
+        shun: true,
+        ..Rules::default()
+    };
+    let last = [&usual[1..], &usual[..1]].concat();
+    assert_eq!(ranked(&nodes, shun).0, last);
+    nodes.get_mut(&usual[1]).expect("node").out_of_service = true;
+    let (rest, excluded) = ranked(&nodes, shun);
+    assert_eq!(rest, [usual[2].clone(), usual[0].clone()]);
+    assert_eq!(excluded[&usual[1]], Exclusion::OutOfService);
 }

@@ -1,1 +1,2 @@
 mod announcer;
+mod conflict;

@@ -168,7 +168,13 @@ impl Repr {
 
     /// The Ethernet frame that carries this packet to `destination`, without padding: the driver pads to 60 bytes.
     pub fn emit(&self, destination: MacAddr) -> Vec<u8> {
-        let mut frame = ethernet::emit_header(destination, self.sender_mac, ETHERTYPE_ARP, PACKET_LEN);
+        self.emit_from(self.sender_mac, destination)
+    }
+
+    /// The same when the station that sends the frame is not the one that the packet names as its sender: an answer in
+    /// the name of another.
+    pub fn emit_from(&self, source: MacAddr, destination: MacAddr) -> Vec<u8> {
+        let mut frame = ethernet::emit_header(destination, source, ETHERTYPE_ARP, PACKET_LEN);
         frame.extend_from_slice(&HARDWARE_ETHERNET.to_be_bytes());
         frame.extend_from_slice(&PROTOCOL_IPV4.to_be_bytes());
         frame.extend_from_slice(&[6, 4]);

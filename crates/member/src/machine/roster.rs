@@ -16,6 +16,7 @@ use crate::{Identity, NodeName};
 const CALLS_AT_ONCE: usize = 8;
 /// How long a dead peer that is no longer listed is still called: the list may be stale.
 const CALL_UNLISTED_FOR: Duration = Duration::from_secs(600);
+
 impl Member {
     pub(super) fn list(&mut self, now: Instant, listed: BTreeMap<NodeName, SocketAddr>) {
         let first = !core::mem::replace(&mut self.listed_once, true);
@@ -139,6 +140,7 @@ impl Member {
                 peer.doubted_until = None;
                 peer.state = PeerState::Dead;
                 peer.since = now;
+                self.suspicions.remove(name);
                 self.outputs.push_back(Output::Lost(Arc::clone(name)));
             }
         }
@@ -153,10 +155,11 @@ impl Member {
             let peer = self.peers.entry(Arc::clone(&name)).or_insert(unheard);
             if peer.state != PeerState::Alive {
                 if !peer.state.is_live() {
-                    self.outputs.push_back(Output::Joined(name));
+                    self.outputs.push_back(Output::Joined(Arc::clone(&name)));
                 }
                 peer.state = PeerState::Alive;
                 peer.since = now;
+                self.watches.restart(now, &name);
             }
             peer.identity = Some(identity);
         }

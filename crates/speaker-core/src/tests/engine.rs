@@ -51,6 +51,7 @@ fn engine(node: &str) -> Engine {
 fn plan(nodes: &[&str], interfaces: Option<&[&str]>) -> Plan {
     let candidate = Candidate {
         score: 0,
+        shunned: false,
         interfaces: interfaces.map(|names| names.iter().map(|name| Arc::from(*name)).collect()),
     };
     let candidates = nodes
@@ -70,6 +71,7 @@ fn tell(engine: &mut Engine, service: &str, plan: Option<Plan>) -> (Vec<Change>,
     let directive = Directive {
         service: key(service),
         plan,
+        version: 0,
     };
     engine.handle(Instant::ZERO, Input::Directive(directive));
     drain(engine)
@@ -81,7 +83,8 @@ fn drain(engine: &mut Engine) -> (Vec<Change>, usize) {
     while let Some(output) = engine.poll_output() {
         match output {
             Output::Change(change) => changes.push(change),
-            Output::Frame { .. } => frames += 1,
+            // Without the questions whether a stranger has the address.
+            Output::Frame { frame, .. } if frame[28..32] != [0; 4] => frames += 1,
             _ => {}
         }
     }
@@ -234,4 +237,36 @@ fn a_clean_stop_says_goodbye_and_nothing_more() {
     assert!(engine.member().peers().all(|(_, state)| state.is_live()));
     engine.handle_timeout(Instant::ZERO + Duration::from_secs(10));
     assert_eq!(drain(&mut engine).0, vec![]);
+}
+
+#[test]
+fn whoever_lacks_the_interfaces_is_passed_over_and_told_so() {
+    let own = ranked()[0];
+    let mut engine = engine(own);
+    let (changes, frames) = tell(&mut engine, "web", Some(plan(&ranked(), Some(&["eth9"]))));
+    assert_eq!(
+        (changes[0].to.as_deref(), frames),
+        (Some(ranked()[1]), 0),
+        "of others it is presumed"
+    );
+    let report = engine.service(&key("web")).expect("planned");
+    assert_eq!(report.standings[own], Standing::NoInterface);
+    assert!(!report.usability_ignored);
+
+    let link = Link {
+        name: "eth9".into(),
+        mac: MacAddr([2, 0, 0, 0, 0, 9]),
+        arp: true,
+        link_local: None,
+    };
+    engine.handle(Instant::ZERO, Input::LinkUp(9, link));
+    let (changes, frames) = drain(&mut engine);
+    assert_eq!(
+        (changes[0].to.as_deref(), frames),
+        (Some(own), 2),
+        "a NIC that comes up announces at once"
+    );
+    assert_eq!(changes[0].cause, Cause::Interfaces(own.into()));
+    engine.handle(Instant::ZERO, Input::LinkDown(9));
+    assert_eq!(drain(&mut engine).0[0].to.as_deref(), Some(ranked()[1]));
 }

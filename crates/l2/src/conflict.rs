@@ -1,0 +1,210 @@
+//! The part of the announcer that finds out whether somebody outside the cluster has an address of ours.
+
+use core::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use metallb_sansio::Instant;
+
+use crate::announcer::{Announcer, ConflictPolicy, Due, ForeignClaim, Output, Role};
+use crate::link::{InterfaceIndex, Link};
+use crate::wire::arp::{self, Operation};
+use crate::wire::ethernet::MacAddr;
+use crate::wire::ndp::{self, Message};
+
+/// Probes of an address first owned.
+const PROBES: u32 = 3;
+/// Time between two of them, and after the last.
+const PROBE_EVERY: Duration = Duration::from_millis(100);
+/// How long an address first owned is probed. RFC 5227 takes 4 to 7 s, which nobody wants to wait for a service.
+pub const PROBE_FOR: Duration = Duration::from_millis(300);
+/// How often an address that somebody else has is asked for again when that one is left alone.
+pub const BLOCKED_FOR: Duration = Duration::from_secs(10);
+/// How often an address is defended at most.
+pub const DEFEND_EVERY: Duration = Duration::from_secs(1);
+/// Rounds of announcements that also ask whether somebody else has the address.
+pub(crate) const ASKING_ROUNDS: usize = 2;
+/// How often the same foreign claim is reported.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How long a station is not called a stranger when it may be a node of which no hardware address is known: the nodes'
+/// kernels are asked meanwhile.
+const DOUBT: Duration = Duration::from_secs(1);
+/// After how long the same question is asked anew.
+const DOUBT_AGAIN: Duration = Duration::from_secs(30);
+/// Foreign claims remembered: a hostile station may claim with many hardware addresses.
+const CLAIMS_MAX: usize = 1_024;
+
+impl Announcer {
+    /// Sends the probe of this round, or ends the probing.
+    pub(crate) fn probe(&mut self, now: Instant, address: IpAddr, term: u64, round: u32) {
+        let Some(held) = self.held.get_mut(&address).filter(|held| held.term == term) else {
+            return;
+        };
+        if let Role::Blocked(interfaces) = &held.role {
+            held.role = Role::Probing(interfaces.clone());
+        }
+        let Role::Probing(interfaces) = &held.role else {
+            return;
+        };
+        if round >= PROBES {
+            self.outputs.push_back(Output::Probed {
+                address,
+                taken_by: None,
+            });
+            self.begin(now, address, false);
+            return;
+        }
+        for (index, link) in &self.links {
+            if link.carries(address) && interfaces.allows(&link.name) {
+                self.outputs.push_back(Output::Send {
+                    interface: *index,
+                    frame: probe(address, link),
+                });
+            }
+        }
+        let next = Due::Probe {
+            address,
+            term,
+            round: round + 1,
+        };
+        self.due.set(now + PROBE_EVERY, next);
+    }
+
+    /// Somebody probes for an address: while we do too, whoever is not of the cluster wins (RFC 5227 2.1.1). When the address
+    /// is ours, our answer is the defence.
+    pub(crate) fn probed_by(&mut self, interface: InterfaceIndex, address: IpAddr, mac: MacAddr) {
+        let own = self.links.values().any(|link| link.mac == mac);
+        if own || self.friends.contains(&mac) || !self.holds_on(address, interface) {
+            return;
+        }
+        if matches!(
+            self.held.get(&address).map(|held| &held.role),
+            Some(Role::Probing(_))
+        ) {
+            self.foreign_claim(ForeignClaim {
+                address,
+                mac,
+                interface,
+            });
+        }
+    }
+
+    /// A station outside the cluster claims an address that is ours.
+    pub(crate) fn foreign_claim(&mut self, claim: ForeignClaim) {
+        let (now, address) = (self.now, claim.address);
+        if self.doubtful && self.doubts_still(now, claim.mac) {
+            self.outputs.push_back(Output::DoubtfulClaim(claim));
+            return;
+        }
+        let Some(held) = self.held.get_mut(&address) else {
+            return;
+        };
+        // For an owner that is away we answer, but its address is its own affair.
+        let Some(interfaces) = held.role.interfaces().cloned() else {
+            return;
+        };
+        let last = self.claims.get(&(address, claim.mac));
+        let report = last.is_none_or(|last| now - *last >= REPORT_EVERY);
+        if report && (last.is_some() || self.claims.len() < CLAIMS_MAX) {
+            self.claims.insert((address, claim.mac), now);
+            self.outputs.push_back(Output::ForeignClaim(claim));
+        }
+        let (probing, term) = (matches!(held.role, Role::Probing(_)), held.term);
+        if probing {
+            self.outputs.push_back(Output::Probed {
+                address,
+                taken_by: Some(claim.mac),
+            });
+        }
+        match self.policy {
+            ConflictPolicy::Block => {
+                if !matches!(held.role, Role::Blocked(_)) {
+                    held.role = Role::Blocked(interfaces);
+                    self.due.retain(|due| match due {
+                        Due::Announce(announcement) => announcement.address() != address,
+                        Due::Probe { address: probed, .. } => *probed != address,
+                    });
+                    let again = Due::Probe {
+                        address,
+                        term,
+                        round: 0,
+                    };
+                    self.due.set(now + BLOCKED_FOR, again);
+                }
+            }
+            ConflictPolicy::Warn | ConflictPolicy::Defend if probing => self.begin(now, address, false),
+            ConflictPolicy::Warn => {}
+            ConflictPolicy::Defend => {
+                let last = self.defended.get(&address);
+                if last.is_none_or(|last| now - *last >= DEFEND_EVERY) {
+                    self.defended.insert(address, now);
+                    self.begin(now, address, false);
+                }
+            }
+        }
+    }
+
+    /// Whether it is too early to call the station a stranger.
+    fn doubts_still(&mut self, now: Instant, mac: MacAddr) -> bool {
+        self.doubts.retain(|_, since| now - *since < DOUBT_AGAIN);
+        if self.doubts.len() >= CLAIMS_MAX && !self.doubts.contains_key(&mac) {
+            return true;
+        }
+        now - *self.doubts.entry(mac).or_insert(now) < DOUBT
+    }
+
+    /// The foreign stations that claimed an address of ours within the last minute, in order.
+    pub fn conflicts(&self, now: Instant) -> impl Iterator<Item = (IpAddr, MacAddr)> + '_ {
+        const RECENT: Duration = Duration::from_secs(60);
+        let recent = self.claims.iter().filter(move |(_, at)| now - **at <= RECENT);
+        recent.map(|(claim, _)| *claim)
+    }
+}
+
+/// The question whether anybody outside the cluster has `address`, asked by one who announces it. In IPv6 it is not
+/// asked as a probe, whose answer would go to all and undo the announcement, but by the link itself.
+pub fn question(address: IpAddr, link: &Link) -> Vec<u8> {
+    match (address, link.link_local) {
+        (IpAddr::V6(ip), Some(source)) => {
+            let group = ndp::solicited_node(ip);
+            let message = Message::Solicitation {
+                target: ip,
+                source_mac: Some(link.mac),
+            };
+            ndp::Repr {
+                source,
+                destination: group,
+                message,
+            }
+            .emit(ndp::multicast_mac(group), link.mac)
+        }
+        _ => probe(address, link),
+    }
+}
+
+/// The question whether anybody has `address`, asked by nobody: an ARP probe (RFC 5227 1.1), or the solicitation of
+/// duplicate address detection (RFC 4862 5.4.2).
+pub(crate) fn probe(address: IpAddr, link: &Link) -> Vec<u8> {
+    match address {
+        IpAddr::V4(ip) => arp::Repr {
+            operation: Operation::Request,
+            sender_mac: link.mac,
+            sender_ip: Ipv4Addr::UNSPECIFIED,
+            target_mac: MacAddr::ZERO,
+            target_ip: ip,
+        }
+        .emit(MacAddr::BROADCAST),
+        IpAddr::V6(ip) => {
+            let group = ndp::solicited_node(ip);
+            let message = Message::Solicitation {
+                target: ip,
+                source_mac: None,
+            };
+            ndp::Repr {
+                source: Ipv6Addr::UNSPECIFIED,
+                destination: group,
+                message,
+            }
+            .emit(ndp::multicast_mac(group), link.mac)
+        }
+    }
+}

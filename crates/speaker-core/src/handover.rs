@@ -1,0 +1,361 @@
+//! The part of the engine in which speakers tell each other how they see a service: whoever takes an address over is heard
+//! before whoever had it lets go, and where views are of different age the fresher wins.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use metallb_election::NodeName;
+use metallb_l2::{ForeignClaim, Interfaces};
+use metallb_sansio::{Instant, Machine as _};
+
+use crate::engine::Engine;
+use crate::service::{Adopted, Holding};
+use crate::talk::{Talk, View};
+use crate::{Cause, ServiceKey};
+
+/// How often a view is said again while there is no answer.
+const REPEAT: Duration = Duration::from_millis(40);
+/// So often; then less often.
+const QUICK_TRIES: u32 = 10;
+const SLOW: Duration = Duration::from_millis(250);
+/// Then no more.
+const TRIES: u32 = 40;
+/// How often a peer that knows something only because it was told is told again.
+const LEASE_EVERY: Duration = Duration::from_secs(1);
+/// How long what was told is believed.
+const LEASE: Duration = Duration::from_secs(3);
+/// How long whoever yields goes on although the successor says nothing at all. It is alive by membership, so it is heard in
+/// time or found dead before.
+const YIELD_IN_SILENCE: Duration = Duration::from_millis(800);
+
+/// How long whoever yields goes on after the successor was heard: a question may have reached that one before it answered,
+/// and this one not yet. Shorter than the time to the successor's second announcement, which has the last word.
+const OVERLAP: Duration = Duration::from_millis(30);
+
+#[derive(Clone, Copy, Debug)]
+struct Telling {
+    due: Instant,
+    tries: u32,
+    /// The peer believes what it was told, but does not know it by itself yet.
+    leased: bool,
+}
+
+/// What is being told to whom.
+#[derive(Default)]
+pub(crate) struct Handovers {
+    tellings: BTreeMap<(NodeName, ServiceKey), Telling>,
+}
+
+impl Handovers {
+    /// Tells a peer how this node sees the service, until it agrees.
+    pub(crate) fn tell(&mut self, now: Instant, peer: &NodeName, key: &ServiceKey) {
+        let telling = Telling {
+            due: now,
+            tries: 0,
+            leased: false,
+        };
+        self.tellings.insert((Arc::clone(peer), key.clone()), telling);
+    }
+
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.tellings.values().map(|telling| telling.due).min()
+    }
+}
+
+impl Engine {
+    /// When something of this is due.
+    pub(crate) fn handover_timeout(&self) -> Option<Instant> {
+        let yields = self
+            .yielding
+            .iter()
+            .filter_map(|key| match &self.services.get(key)?.holding {
+                Holding::Yielding { heard, until, .. } => Some(until.unwrap_or(*heard + YIELD_IN_SILENCE)),
+                _ => None,
+            });
+        let leases = self
+            .leases
+            .iter()
+            .filter_map(|key| Some(self.services.get(key)?.adopted.as_ref()?.until));
+        self.handovers
+            .next()
+            .into_iter()
+            .chain(yields)
+            .chain(leases)
+            .min()
+    }
+
+    /// Says what is due and lets go what nobody will take.
+    pub(crate) fn handover_tick(&mut self, now: Instant) {
+        let due: Vec<(NodeName, ServiceKey)> = self
+            .handovers
+            .tellings
+            .iter()
+            .filter(|(_, telling)| telling.due <= now)
+            .map(|(who, _)| who.clone())
+            .collect();
+        let mut said: BTreeMap<NodeName, Vec<View>> = BTreeMap::new();
+        for who in due {
+            let (peer, key) = &who;
+            let yielding = self.yields_to(key, peer);
+            let view = self.view(key, false).filter(|_| self.member.is_live(peer));
+            let Some(telling) = self.handovers.tellings.get_mut(&who) else {
+                continue;
+            };
+            telling.tries += 1;
+            let (Some(view), true) = (view, telling.tries <= TRIES || yielding || telling.leased) else {
+                self.handovers.tellings.remove(&who);
+                continue;
+            };
+            telling.due = now
+                + if telling.leased && !yielding {
+                    LEASE_EVERY
+                } else if telling.tries < QUICK_TRIES {
+                    REPEAT
+                } else {
+                    SLOW
+                };
+            said.entry(Arc::clone(peer)).or_default().push(view);
+        }
+        for (peer, views) in said {
+            self.say(now, &peer, Talk::pack(views));
+        }
+        let over = |key: &&ServiceKey| match self.services.get(*key).map(|service| &service.holding) {
+            Some(Holding::Yielding { heard, until, .. }) => until.unwrap_or(*heard + YIELD_IN_SILENCE) <= now,
+            _ => false,
+        };
+        let silent: Vec<ServiceKey> = self.yielding.iter().filter(over).cloned().collect();
+        for key in silent {
+            self.let_yielded_go(now, &key);
+        }
+        let over: Vec<ServiceKey> = self
+            .leases
+            .iter()
+            .filter(|key| {
+                let adopted = self
+                    .services
+                    .get(*key)
+                    .and_then(|service| service.adopted.as_ref());
+                adopted.is_none_or(|adopted| adopted.until <= now)
+            })
+            .cloned()
+            .collect();
+        for key in over {
+            self.leases.remove(&key);
+            if let Some(service) = self.services.get_mut(&key) {
+                service.adopted = None;
+                self.decide(now, &key, &Cause::Plan);
+                self.forget_if_unplanned(now, &key);
+            }
+        }
+        self.tombstones.retain(|_, (_, until)| *until > now);
+    }
+
+    pub(crate) fn say(&mut self, now: Instant, peer: &NodeName, words: Vec<Vec<u8>>) {
+        for body in words {
+            let to = Arc::clone(peer);
+            self.member.handle(now, metallb_member::Input::Talk { to, body });
+        }
+    }
+
+    fn yields_to(&self, key: &ServiceKey, peer: &NodeName) -> bool {
+        let holding = self.services.get(key).map(|service| &service.holding);
+        matches!(holding, Some(Holding::Yielding { to, .. }) if to == peer)
+    }
+
+    /// The successor of a service that this node answers for was heard.
+    fn successor_heard(&mut self, now: Instant, key: &ServiceKey) {
+        if let Some(service) = self.services.get_mut(key)
+            && let Holding::Yielding { until, .. } = &mut service.holding
+        {
+            until.get_or_insert(now + OVERLAP);
+        }
+    }
+
+    fn let_yielded_go(&mut self, now: Instant, key: &ServiceKey) {
+        if let Some(mut service) = self.services.remove(key) {
+            if matches!(service.holding, Holding::Yielding { .. }) {
+                self.release(now, key, &mut service);
+            }
+            self.services.insert(key.clone(), service);
+        }
+    }
+
+    /// A service that this node knows only by what it was told, and is told no longer.
+    fn forget_if_unplanned(&mut self, now: Instant, key: &ServiceKey) {
+        if self
+            .services
+            .get(key)
+            .is_some_and(|service| service.plan.is_none())
+            && let Some(mut service) = self.services.remove(key)
+        {
+            self.release(now, key, &mut service);
+        }
+    }
+
+    /// How this node sees a service.
+    fn view(&self, key: &ServiceKey, reply: bool) -> Option<View> {
+        let nobody = |version| View {
+            service: key.clone(),
+            version,
+            digest: 0,
+            owner: None,
+            holds: false,
+            settled: true,
+            reply,
+            addresses: Vec::new(),
+            interfaces: None,
+        };
+        let Some(service) = self.services.get(key) else {
+            return self.tombstones.get(key).map(|(version, _)| nobody(*version));
+        };
+        let interfaces = service
+            .owner
+            .as_ref()
+            .and_then(|owner| match service.allowed(owner) {
+                Interfaces::All => None,
+                Interfaces::Named(names) => Some(names.iter().cloned().collect()),
+            });
+        Some(View {
+            version: service.version(),
+            digest: service.digest(),
+            owner: service.owner.clone(),
+            holds: !matches!(service.holding, Holding::Nothing),
+            settled: service.adoption().is_none(),
+            addresses: service.addresses().to_vec(),
+            interfaces,
+            ..nobody(0)
+        })
+    }
+
+    /// Takes what a peer says.
+    pub(crate) fn heard(&mut self, now: Instant, from: &NodeName, body: &[u8]) {
+        match Talk::decode(body) {
+            Some(Talk::Facts(facts)) => {
+                let (changed, wants) = self.neighbours.learn(from, facts);
+                if wants {
+                    let facts = self.neighbours.facts_for(from);
+                    self.say(now, from, vec![Talk::Facts(facts).encode()]);
+                }
+                if changed {
+                    self.befriend(now);
+                    for key in self.concerned(from) {
+                        self.decide(now, &key, &Cause::Interfaces(Arc::clone(from)));
+                    }
+                    self.refresh_stand_ins(now, from);
+                }
+            }
+            Some(Talk::Views(views)) => {
+                let replies = views
+                    .into_iter()
+                    .filter_map(|view| self.heard_view(now, from, &view));
+                let replies: Vec<View> = replies.collect();
+                self.say(now, from, Talk::pack(replies));
+            }
+            Some(Talk::NodeGone(node)) => self.heard_gone(now, &node),
+            None => {}
+        }
+    }
+
+    /// Takes one view of a peer; the answer, when it wants one.
+    fn heard_view(&mut self, now: Instant, from: &NodeName, view: &View) -> Option<View> {
+        let key = view.service.clone();
+        let (mine, digest) = match (self.services.get(&key), self.tombstones.get(&key)) {
+            (Some(service), _) => (service.version(), service.digest()),
+            (None, Some((version, _))) => (*version, 0),
+            (None, None) => (0, 0),
+        };
+        // What a peer was itself told it may not pass on, or two that believe each other would go on for ever.
+        if view.settled && view.version > mine && view.digest != digest {
+            self.adopt(now, view);
+        } else if let Some(service) = self.services.get_mut(&key)
+            && let Some(adopted) = &mut service.adopted
+            && view.settled
+            && (adopted.version, &adopted.owner) == (view.version, &view.owner)
+        {
+            adopted.until = now + LEASE;
+        }
+        if let Some(service) = self.services.get_mut(&key)
+            && let Holding::Yielding { to, heard, .. } = &mut service.holding
+            && to == from
+        {
+            *heard = now;
+            if view.holds {
+                self.successor_heard(now, &key);
+            }
+        }
+        let agreed = {
+            let service = self.services.get(&key);
+            view.owner == service.and_then(|service| service.owner.clone())
+        };
+        if let Some(telling) = self.handovers.tellings.get_mut(&(Arc::clone(from), key.clone())) {
+            telling.leased = agreed && !view.settled;
+            let done = agreed && view.settled;
+            if done && !self.yields_to(&key, from) {
+                self.handovers.tellings.remove(&(Arc::clone(from), key.clone()));
+            }
+        }
+        if view.reply { None } else { self.view(&key, true) }
+    }
+
+    /// Believes a fresher view for a while.
+    fn adopt(&mut self, now: Instant, view: &View) {
+        let key = &view.service;
+        if !self.services.contains_key(key) && (view.owner.is_none() || view.addresses.is_empty()) {
+            return;
+        }
+        let service = self.services.get(key);
+        let agreed = service.is_some_and(|service| {
+            service.plan.is_some() && self.own_opinion(service) == view.owner.as_ref()
+        });
+        let service = self.services.entry(key.clone()).or_default();
+        let before = service.addresses();
+        let told: std::sync::Arc<[std::net::IpAddr]> = view.addresses.as_slice().into();
+        // Whoever says that nobody owns it need not say what it is.
+        let addresses = if told.is_empty() {
+            Arc::clone(&before)
+        } else {
+            told
+        };
+        if agreed {
+            service.adopted = None;
+        } else {
+            service.adopted = Some(Adopted {
+                version: view.version,
+                digest: view.digest,
+                owner: view.owner.clone(),
+                addresses,
+                interfaces: view
+                    .interfaces
+                    .as_ref()
+                    .map_or(Interfaces::All, |names| names.iter().cloned().collect()),
+                until: now + LEASE,
+            });
+            self.leases.insert(key.clone());
+        }
+        let after = self.services[key].addresses();
+        for address in before.iter().filter(|address| !after.contains(address)) {
+            self.let_go(now, key, *address);
+        }
+        self.decide(now, key, &Cause::Plan);
+    }
+
+    /// Another node of ours says on the LAN that an address that we answer for is its own.
+    pub(crate) fn friendly_claim(&mut self, now: Instant, claim: ForeignClaim) {
+        let Some(node) = self.neighbours.node_of(claim.mac).cloned() else {
+            return;
+        };
+        let keys: Vec<ServiceKey> = self
+            .held
+            .get(&claim.address)
+            .map(|services| services.keys().cloned().collect())
+            .unwrap_or_default();
+        for key in keys {
+            match self.services.get(&key).map(|service| &service.holding) {
+                Some(Holding::Yielding { .. }) => self.successor_heard(now, &key),
+                Some(Holding::Owner) if self.member.is_live(&node) => self.handovers.tell(now, &node, &key),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! One service, as the engine keeps it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use metallb_election::{Candidate, NodeName};
+use metallb_l2::Interfaces;
+use metallb_sansio::Instant;
+
+use crate::Plan;
+
+/// What one who knows better said of a service.
+#[derive(Clone, Debug)]
+pub(crate) struct Adopted {
+    pub(crate) version: u64,
+    pub(crate) digest: u64,
+    pub(crate) owner: Option<NodeName>,
+    pub(crate) addresses: Arc<[IpAddr]>,
+    pub(crate) interfaces: Interfaces,
+    /// It is said again as long as it is true.
+    pub(crate) until: Instant,
+}
+
+/// In what capacity this node answers for a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Holding {
+    /// Not at all.
+    #[default]
+    Nothing,
+    /// It owns it.
+    Owner,
+    /// The speaker of the owner is away.
+    StandIn(NodeName),
+    /// No longer, but whoever follows has not been heard yet.
+    Yielding {
+        /// Who is to answer.
+        to: NodeName,
+        /// When that one last said that it does not yet, or when this began.
+        heard: Instant,
+        /// It was heard: until then answers go on, for questions that were under way.
+        until: Option<Instant>,
+        /// Answers go on in the name of this node.
+        stood_in_for: Option<NodeName>,
+    },
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Service {
+    pub(crate) plan: Option<Plan>,
+    pub(crate) version: u64,
+    /// Digest of the plan.
+    pub(crate) digest: u64,
+    /// The plan's candidates, best first.
+    pub(crate) ranked: Vec<NodeName>,
+    pub(crate) adopted: Option<Adopted>,
+    pub(crate) owner: Option<NodeName>,
+    pub(crate) acting: Option<NodeName>,
+    pub(crate) usability_ignored: bool,
+    pub(crate) holding: Holding,
+    /// Whose failure this node waits for.
+    pub(crate) deputy_of: Option<NodeName>,
+    /// Who was told that it owns the service, and in which version.
+    pub(crate) informed: Option<(NodeName, u64)>,
+}
+
+impl Service {
+    /// The fresher of what this node works out and what it was told.
+    pub(crate) fn version(&self) -> u64 {
+        self.adoption().map_or(self.version, |adopted| adopted.version)
+    }
+
+    /// Digest of what its owner was worked out from.
+    pub(crate) fn digest(&self) -> u64 {
+        self.adoption().map_or(self.digest, |adopted| adopted.digest)
+    }
+
+    /// What was told, when it is fresher than what this node works out.
+    pub(crate) fn adoption(&self) -> Option<&Adopted> {
+        self.adopted
+            .as_ref()
+            .filter(|adopted| self.plan.is_none() || adopted.version > self.version)
+    }
+
+    /// Its addresses.
+    pub(crate) fn addresses(&self) -> Arc<[IpAddr]> {
+        let told = || {
+            self.adopted
+                .as_ref()
+                .map(|adopted| Arc::clone(&adopted.addresses))
+        };
+        let planned = self.plan.as_ref().map(|plan| Arc::clone(&plan.addresses));
+        planned.or_else(told).unwrap_or_else(|| Arc::from([]))
+    }
+
+    /// Where a node may announce it.
+    pub(crate) fn allowed(&self, node: &str) -> Interfaces {
+        if let Some(candidate) = self
+            .plan
+            .as_ref()
+            .and_then(|plan| plan.eligibility.candidates.get(node))
+        {
+            return allowed(candidate);
+        }
+        let told = self
+            .adoption()
+            .filter(|adopted| adopted.owner.as_deref() == Some(node));
+        told.map_or(Interfaces::All, |adopted| adopted.interfaces.clone())
+    }
+
+    /// Whether the node may own it.
+    pub(crate) fn concerns(&self, node: &str) -> bool {
+        let candidate = self
+            .plan
+            .as_ref()
+            .is_some_and(|plan| plan.eligibility.candidates.contains_key(node));
+        let told = self.adopted.as_ref().and_then(|adopted| adopted.owner.as_deref());
+        candidate || told == Some(node)
+    }
+}
+
+/// A number that is the same for equal plans, on every node and in every life (FNV-1a).
+pub(crate) fn digest(plan: &Plan) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut eat = |bytes: &[u8]| {
+        for byte in bytes.iter().chain(&[0xff]) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    for address in plan.addresses.iter() {
+        eat(address.to_string().as_bytes());
+    }
+    for (node, candidate) in &plan.eligibility.candidates {
+        eat(node.as_bytes());
+        eat(&candidate.score.to_be_bytes());
+        eat(&[u8::from(candidate.shunned)]);
+        for name in candidate.interfaces.iter().flatten() {
+            eat(name.as_bytes());
+        }
+        eat(if candidate.interfaces.is_some() {
+            b"some"
+        } else {
+            b"all"
+        });
+    }
+    hash
+}
+
+/// The interfaces that a plan allows a node, for the announcer.
+pub(crate) fn allowed(candidate: &Candidate) -> Interfaces {
+    candidate
+        .interfaces
+        .as_ref()
+        .map_or(Interfaces::All, |names| names.iter().cloned().collect())
+}

@@ -1,0 +1,413 @@
+//! What speakers say to each other besides membership, and its bytes: big endian, lengths before contents.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use metallb_election::NodeName;
+use metallb_l2::MacAddr;
+use metallb_member::TALK_MAX;
+
+use crate::ServiceKey;
+
+const KIND_FACTS: u8 = 1;
+const KIND_VIEWS: u8 = 2;
+const KIND_NODE_GONE: u8 = 3;
+
+const FLAG_ASKS: u8 = 1;
+const FLAG_PARTIAL: u8 = 2;
+const FLAG_ARP: u8 = 1;
+const FLAG_LINK_LOCAL: u8 = 2;
+const FLAG_HOLDS: u8 = 1;
+const FLAG_SETTLED: u8 = 2;
+const FLAG_REPLY: u8 = 4;
+const FLAG_OWNER: u8 = 8;
+const FLAG_RESTRICTED: u8 = 16;
+
+/// One thing said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Talk {
+    /// What only the sender knows of itself.
+    Facts(Facts),
+    /// How the sender sees some services.
+    Views(Vec<View>),
+    /// The sender found this node unreachable on the LAN after its speaker had gone silent.
+    NodeGone(NodeName),
+}
+
+/// What only one node knows of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Which facts these are: greater with every change, also over lives.
+    pub(crate) number: u64,
+    /// Which facts of the addressee the sender has.
+    pub(crate) have: u64,
+    /// The sender does not know whether the addressee has these facts and wants to hear.
+    pub(crate) asks: bool,
+    /// There are more links than fit: what is not named may exist all the same.
+    pub(crate) partial: bool,
+    /// The usable links.
+    pub(crate) links: Vec<LinkFacts>,
+}
+
+/// A usable link of another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LinkFacts {
+    pub(crate) name: Arc<str>,
+    pub(crate) mac: MacAddr,
+    pub(crate) arp: bool,
+    pub(crate) link_local: Option<Ipv6Addr>,
+}
+
+/// How the sender sees one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) service: ServiceKey,
+    /// Age of the view: the greater, the fresher. 0 is unknown.
+    pub(crate) version: u64,
+    /// Digest of what the view was worked out from, so that who sees the same is not told better: views that differ all
+    /// the same differ about who is alive.
+    pub(crate) digest: u64,
+    /// Who owns it; nobody when it is not announced.
+    pub(crate) owner: Option<NodeName>,
+    /// The sender answers for it at present.
+    pub(crate) holds: bool,
+    /// The sender sees it so by itself, and not because it was told.
+    pub(crate) settled: bool,
+    /// This is an answer and wants none.
+    pub(crate) reply: bool,
+    /// Its addresses.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Where the owner may announce it; everywhere when absent.
+    pub(crate) interfaces: Option<Vec<Arc<str>>>,
+}
+
+impl Talk {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Facts(facts) => {
+                out.push(KIND_FACTS);
+                out.extend_from_slice(&facts.number.to_be_bytes());
+                out.extend_from_slice(&facts.have.to_be_bytes());
+                let flags_at = out.len();
+                out.extend_from_slice(&[0, 0]);
+                let mut told = 0_u8;
+                for link in &facts.links {
+                    let length = 1 + link.name.len() + 6 + 1 + 16;
+                    if told == u8::MAX || out.len() + length > TALK_MAX {
+                        break;
+                    }
+                    told += 1;
+                    put_text(&mut out, &link.name);
+                    out.extend_from_slice(&link.mac.0);
+                    out.push(flag(link.arp, FLAG_ARP) | flag(link.link_local.is_some(), FLAG_LINK_LOCAL));
+                    if let Some(address) = link.link_local {
+                        out.extend_from_slice(&address.octets());
+                    }
+                }
+                let partial = facts.partial || usize::from(told) < facts.links.len();
+                out[flags_at] = flag(facts.asks, FLAG_ASKS) | flag(partial, FLAG_PARTIAL);
+                out[flags_at + 1] = told;
+            }
+            Self::Views(views) => {
+                out.push(KIND_VIEWS);
+                for view in views {
+                    view.put(&mut out);
+                }
+            }
+            Self::NodeGone(node) => {
+                out.push(KIND_NODE_GONE);
+                put_text(&mut out, node);
+            }
+        }
+        out
+    }
+
+    /// Views in as few things said as possible.
+    pub(crate) fn pack(views: Vec<View>) -> Vec<Vec<u8>> {
+        let mut all: Vec<Vec<u8>> = Vec::new();
+        for view in views {
+            let mut bytes = Vec::new();
+            view.put(&mut bytes);
+            match all.last_mut() {
+                Some(last) if last.len() + bytes.len() <= TALK_MAX => last.extend_from_slice(&bytes),
+                _ => {
+                    let mut fresh = vec![KIND_VIEWS];
+                    fresh.extend_from_slice(&bytes);
+                    all.push(fresh);
+                }
+            }
+        }
+        all
+    }
+
+    /// What was said; nothing when the bytes mean nothing.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        let talk = match reader.byte()? {
+            KIND_FACTS => {
+                let (number, have) = (reader.number()?, reader.number()?);
+                let (flags, count) = (reader.byte()?, reader.byte()?);
+                let links = (0..count).map(|_| reader.link()).collect::<Option<_>>()?;
+                Self::Facts(Facts {
+                    number,
+                    have,
+                    asks: flags & FLAG_ASKS != 0,
+                    partial: flags & FLAG_PARTIAL != 0,
+                    links,
+                })
+            }
+            KIND_VIEWS => {
+                let mut views = Vec::new();
+                while !reader.0.is_empty() {
+                    views.push(reader.view()?);
+                }
+                Self::Views(views)
+            }
+            KIND_NODE_GONE => Self::NodeGone(reader.text()?.into()),
+            _ => return None,
+        };
+        reader.0.is_empty().then_some(talk)
+    }
+}
+
+impl View {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_text(out, self.service.as_str());
+        out.extend_from_slice(&self.version.to_be_bytes());
+        out.extend_from_slice(&self.digest.to_be_bytes());
+        out.push(
+            flag(self.holds, FLAG_HOLDS)
+                | flag(self.settled, FLAG_SETTLED)
+                | flag(self.reply, FLAG_REPLY)
+                | flag(self.owner.is_some(), FLAG_OWNER)
+                | flag(self.interfaces.is_some(), FLAG_RESTRICTED),
+        );
+        if let Some(owner) = &self.owner {
+            put_text(out, owner);
+        }
+        out.push(self.addresses.len().min(8) as u8);
+        for address in self.addresses.iter().take(8) {
+            match address {
+                IpAddr::V4(ip) => {
+                    out.push(4);
+                    out.extend_from_slice(&ip.octets());
+                }
+                IpAddr::V6(ip) => {
+                    out.push(6);
+                    out.extend_from_slice(&ip.octets());
+                }
+            }
+        }
+        if let Some(names) = &self.interfaces {
+            out.push(names.len().min(16) as u8);
+            for name in names.iter().take(16) {
+                put_text(out, name);
+            }
+        }
+    }
+}
+
+const fn flag(set: bool, bit: u8) -> u8 {
+    if set { bit } else { 0 }
+}
+
+/// At most 65,535 bytes, of which names of services, the longest, use 317.
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    let bytes = &text.as_bytes()[..text.len().min(usize::from(u16::MAX))];
+    out.extend_from_slice(&(bytes.len() as u16).to_be_bytes());
+    out.extend_from_slice(bytes);
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let length = u16::from_be_bytes(self.array()?);
+        core::str::from_utf8(self.take(usize::from(length))?).ok()
+    }
+
+    fn link(&mut self) -> Option<LinkFacts> {
+        let (name, mac, flags) = (self.text()?.into(), MacAddr(self.array()?), self.byte()?);
+        let link_local = if flags & FLAG_LINK_LOCAL == 0 {
+            None
+        } else {
+            Some(self.array::<16>()?.into())
+        };
+        Some(LinkFacts {
+            name,
+            mac,
+            arp: flags & FLAG_ARP != 0,
+            link_local,
+        })
+    }
+
+    fn view(&mut self) -> Option<View> {
+        let (namespace, name) = self.text()?.split_once('/')?;
+        let service = ServiceKey::new(namespace, name);
+        let (version, digest, flags) = (self.number()?, self.number()?, self.byte()?);
+        let owner = if flags & FLAG_OWNER == 0 {
+            None
+        } else {
+            Some(self.text()?.into())
+        };
+        let count = self.byte()?;
+        let addresses = (0..count).map(|_| self.address()).collect::<Option<_>>()?;
+        let interfaces = if flags & FLAG_RESTRICTED == 0 {
+            None
+        } else {
+            let count = self.byte()?;
+            Some(
+                (0..count)
+                    .map(|_| self.text().map(Arc::from))
+                    .collect::<Option<_>>()?,
+            )
+        };
+        Some(View {
+            service,
+            version,
+            digest,
+            owner,
+            holds: flags & FLAG_HOLDS != 0,
+            settled: flags & FLAG_SETTLED != 0,
+            reply: flags & FLAG_REPLY != 0,
+            addresses,
+            interfaces,
+        })
+    }
+
+    fn address(&mut self) -> Option<IpAddr> {
+        match self.byte()? {
+            4 => self.array::<4>().map(IpAddr::from),
+            6 => self.array::<16>().map(IpAddr::from),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(name: &str) -> View {
+        View {
+            service: ServiceKey::new("default", name),
+            version: 77,
+            digest: 88,
+            owner: Some("n1".into()),
+            holds: true,
+            settled: false,
+            reply: true,
+            addresses: vec![
+                "192.0.2.1".parse().expect("v4"),
+                "2001:db8::1".parse().expect("v6"),
+            ],
+            interfaces: Some(vec!["eth0".into()]),
+        }
+    }
+
+    #[test]
+    fn what_is_said_is_heard_and_no_cut_is() {
+        let facts = Facts {
+            number: 3,
+            have: 4,
+            asks: true,
+            partial: false,
+            links: vec![
+                LinkFacts {
+                    name: "eth0".into(),
+                    mac: MacAddr([2, 0, 0, 0, 0, 1]),
+                    arp: true,
+                    link_local: Some("fe80::1".parse().expect("v6")),
+                },
+                LinkFacts {
+                    name: "eth1".into(),
+                    mac: MacAddr([2, 0, 0, 0, 0, 2]),
+                    arp: false,
+                    link_local: None,
+                },
+            ],
+        };
+        let nobody = View {
+            owner: None,
+            interfaces: None,
+            ..view("none")
+        };
+        for talk in [
+            Talk::Facts(facts),
+            Talk::NodeGone("n2".into()),
+            Talk::Views(vec![view("web"), nobody]),
+        ] {
+            let bytes = talk.encode();
+            assert_eq!(Talk::decode(&bytes), Some(talk.clone()));
+            for length in 0..bytes.len() {
+                assert_ne!(Talk::decode(&bytes[..length]), Some(talk.clone()), "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_views_fit_into_few_datagrams_and_many_links_are_cut() {
+        let views: Vec<View> = (0..100).map(|n| view(&format!("service-{n}"))).collect();
+        let packed = Talk::pack(views.clone());
+        assert!(packed.iter().all(|bytes| bytes.len() <= TALK_MAX));
+        let heard: Vec<View> = packed
+            .iter()
+            .flat_map(|bytes| match Talk::decode(bytes) {
+                Some(Talk::Views(views)) => views,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(heard, views);
+
+        let links = (0..100).map(|n| LinkFacts {
+            name: format!("veth{n}").into(),
+            mac: MacAddr([2, 0, 0, 0, 0, n]),
+            arp: true,
+            link_local: None,
+        });
+        let facts = Facts {
+            links: links.collect(),
+            ..Facts::default()
+        };
+        let bytes = Talk::Facts(facts).encode();
+        assert!(bytes.len() <= TALK_MAX);
+        let Some(Talk::Facts(heard)) = Talk::decode(&bytes) else {
+            panic!("facts")
+        };
+        assert!(heard.partial && heard.links.len() < 100);
+    }
+
+    #[test]
+    fn any_bytes_are_survived() {
+        let mut rng = metallb_sansio::SeededRng::new(1);
+        let good = Talk::Views(vec![view("web")]).encode();
+        for _ in 0..20_000 {
+            let mut bytes = good.clone();
+            for _ in 0..=rng.below(4) {
+                let at = rng.below(bytes.len() as u64) as usize;
+                bytes[at] = rng.below(256) as u8;
+            }
+            bytes.truncate(rng.below(bytes.len() as u64 + 1) as usize);
+            Talk::decode(&bytes);
+        }
+    }
+}
