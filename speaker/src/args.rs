@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
 use metallb_api::names::{objects, paths, ports};
+use metallb_l2::{ConflictPolicy, Probing};
 use metallb_telemetry::{Level, TlsOptions, flags};
 
 /// Makes the addresses of `LoadBalancer` services reachable from this node.
@@ -66,9 +68,52 @@ pub(crate) struct Args {
     pub(crate) metrics_plain: bool,
 
     #[command(flatten)]
+    pub(crate) layer2: Layer2,
+    #[command(flatten)]
     pub(crate) tls: TlsOptions,
     #[command(flatten)]
     ignored: Ignored,
+}
+
+/// How addresses are announced by ARP and NDP.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Layer 2")]
+pub(crate) struct Layer2 {
+    /// Announce every address that this node owns again so often, such as 30s; 0 for never. Refreshes the tables of switches
+    /// that forget silent stations. At least 1s.
+    #[arg(long, default_value = "0", value_parser = refresh)]
+    pub(crate) gratuitous_arp_interval: Duration,
+    /// What to do when a station outside the cluster has an address of ours: warn (announce it all the same, and say so), block
+    /// (leave it alone while the other has it) or defend (announce it again whenever the other does).
+    #[arg(long = "l2-conflict-policy", default_value = "warn", value_parser = conflict_policy)]
+    pub(crate) conflict_policy: ConflictPolicy,
+    /// How an address that no node announced before is looked for on the network first: fast (three probes in 0.3 s), full
+    /// (the times of RFC 5227, 4 to 7 s) or none.
+    #[arg(long = "l2-probe", default_value = "fast", value_parser = probing)]
+    pub(crate) probing: Probing,
+    /// How long the speaker of a node that is up may be away (restart, upgrade, crash) before its addresses move; another node
+    /// answers in its name meanwhile.
+    #[arg(long = "l2-restart-grace", default_value = "30s", value_parser = duration)]
+    pub(crate) restart_grace: Duration,
+    /// Rank nodes that are cordoned or not ready after all others.
+    #[arg(
+        long = "l2-unready-last", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = clap::ArgAction::Set
+    )]
+    pub(crate) unready_last: bool,
+    /// Leave an address where it is when a node of higher rank returns.
+    #[arg(
+        long = "l2-non-preempt", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = clap::ArgAction::Set
+    )]
+    pub(crate) non_preempt: bool,
+    /// Answer only while this node holds its Lease: no address is ever answered for by two nodes, and none at all while the
+    /// API server is away.
+    #[arg(
+        long = "l2-strict", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = clap::ArgAction::Set
+    )]
+    pub(crate) strict: bool,
 }
 
 /// Flags of `MetalLB`'s speaker that have nothing to set here. They are accepted, so that manifests written for it work, and
@@ -94,6 +139,45 @@ struct Ignored {
     /// There is no FRR whose reload takes time
     #[arg(long, env = "METALLB_BGP_DEBOUNCE_TIMEOUT", default_value = "")]
     bgp_debounce_timeout: String,
+}
+
+/// A duration as Go writes it, or whole seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    metallb_model::nanoseconds(text)
+        .and_then(|nanoseconds| u64::try_from(nanoseconds).ok())
+        .map(Duration::from_nanos)
+        .ok_or_else(|| "write a number with a unit, such as 30s or 1m30s".to_owned())
+}
+
+/// The same, but neither so short that the network is flooded.
+fn refresh(text: &str) -> Result<Duration, String> {
+    let every = duration(text)?;
+    if every.is_zero() || every >= metallb_l2::REFRESH_MIN {
+        Ok(every)
+    } else {
+        Err(format!("must be 0 or at least {:?}", metallb_l2::REFRESH_MIN))
+    }
+}
+
+fn conflict_policy(text: &str) -> Result<ConflictPolicy, &'static str> {
+    match text {
+        "warn" => Ok(ConflictPolicy::Warn),
+        "block" => Ok(ConflictPolicy::Block),
+        "defend" => Ok(ConflictPolicy::Defend),
+        _ => Err("must be warn, block or defend"),
+    }
+}
+
+fn probing(text: &str) -> Result<Probing, &'static str> {
+    match text {
+        "fast" => Ok(Probing::Fast),
+        "full" => Ok(Probing::Full),
+        "none" => Ok(Probing::None),
+        _ => Err("must be fast, full or none"),
+    }
 }
 
 /// An empty variable is as good as none.
@@ -177,12 +261,14 @@ mod tests {
             "--frrk8s-namespace=frr-k8s-system",
             "--bgp-debounce-timeout=3000",
             "--pprof-bind-address=127.0.0.1:6060",
+            "--gratuitous-arp-interval=30s",
         ]);
         let args = args.expect("accepted");
         assert_eq!((args.port, args.ignore_exclude_lb), (7472, true));
         let address = args.membership_address().expect("an address");
         assert_eq!(address, "192.0.2.1:7946".parse().ok());
         assert_eq!(args.tls.cert_dir, "/certs");
+        assert_eq!(args.layer2.gratuitous_arp_interval, Duration::from_secs(30));
         let ignored = [
             "host",
             "ml-wan-config",
@@ -202,6 +288,39 @@ mod tests {
         assert_eq!(args.membership_address().expect("off"), None);
         let unlabelled = parse(&["--ml-bindaddr=192.0.2.1", "--ml-labels="]).expect("accepted");
         assert_eq!(unlabelled.membership_address().expect("off"), None);
+    }
+
+    #[test]
+    fn layer_2_can_be_chosen() {
+        let usual = parse(&[]).expect("accepted").layer2;
+        assert_eq!(
+            (usual.conflict_policy, usual.probing, usual.restart_grace),
+            (ConflictPolicy::Warn, Probing::Fast, Duration::from_secs(30))
+        );
+        assert!(!usual.unready_last && !usual.non_preempt && !usual.strict);
+        let chosen = parse(&[
+            "--l2-conflict-policy=defend",
+            "--l2-probe=full",
+            "--l2-restart-grace=10",
+            "--l2-unready-last",
+            "--l2-non-preempt=true",
+            "--l2-strict=false",
+        ]);
+        let chosen = chosen.expect("accepted").layer2;
+        assert_eq!(
+            (chosen.conflict_policy, chosen.probing, chosen.restart_grace),
+            (ConflictPolicy::Defend, Probing::Full, Duration::from_secs(10))
+        );
+        assert!(chosen.unready_last && chosen.non_preempt && !chosen.strict);
+        for wrong in [
+            "--gratuitous-arp-interval=10ms",
+            "--gratuitous-arp-interval=often",
+            "--gratuitous-arp-interval=-1s",
+            "--l2-conflict-policy=fight",
+            "--l2-probe=",
+        ] {
+            assert!(parse(&[wrong]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

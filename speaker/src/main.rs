@@ -54,6 +54,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let socket = bind(membership.unwrap_or_else(nobody))?;
     let wire = Wire::start(wire::Config {
         machine: machine_config(args, membership)?,
+        options: options(args),
         socket,
         exclusions: files::read_exclusions().unwrap_or_default(),
     })?;
@@ -81,6 +82,19 @@ fn bind(address: SocketAddr) -> anyhow::Result<UdpSocket> {
                 return Err(error).with_context(|| format!("membership cannot listen on UDP {address}"));
             }
         }
+    }
+}
+
+fn options(args: &Args) -> metallb_speaker_core::Options {
+    let layer2 = &args.layer2;
+    metallb_speaker_core::Options {
+        conflicts: layer2.conflict_policy,
+        probing: layer2.probing,
+        refresh: layer2.gratuitous_arp_interval,
+        grace: layer2.restart_grace,
+        non_preempt: layer2.non_preempt,
+        strict: layer2.strict,
+        ..metallb_speaker_core::Options::default()
     }
 }
 

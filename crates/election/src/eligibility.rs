@@ -34,6 +34,12 @@ pub struct Eligibility {
     pub candidates: BTreeMap<NodeName, Candidate>,
     /// Every other node, and why not.
     pub excluded: BTreeMap<NodeName, Exclusion>,
+    /// Speakers of Go `MetalLB` announce it: the candidates are the nodes where they run, and of these Go's own
+    /// membership, which is not ours, chooses. Speakers of this kind announce nothing, also on a candidate.
+    ///
+    /// So it is as long as a ready one is eligible: Go speakers do not see ours, and would announce beside them. The
+    /// first by rank of the candidates is the owner as far as all Go speakers are alive.
+    pub go: bool,
 }
 
 impl Eligibility {
@@ -85,6 +91,18 @@ impl Eligibility {
                 }
                 Err(exclusion) => {
                     eligibility.excluded.insert(Arc::clone(name), exclusion);
+                }
+            }
+        }
+        let go = |name: &NodeName| nodes.get(name).is_some_and(|node| node.foreign_speaker);
+        eligibility.go = eligibility.candidates.keys().any(go);
+        if eligibility.go {
+            let ours = core::mem::take(&mut eligibility.candidates);
+            for (name, candidate) in ours {
+                if go(&name) {
+                    eligibility.candidates.insert(name, candidate);
+                } else {
+                    eligibility.excluded.insert(name, Exclusion::GoSpeakersFirst);
                 }
             }
         }

@@ -24,6 +24,9 @@ pub struct NodeFacts {
     pub out_of_service: bool,
     /// It is cordoned, or its condition `Ready` is not `True`. Matters only when [`Rules::shun`] says so.
     pub shunned: bool,
+    /// A ready speaker of Go `MetalLB` runs there. It does not see ours, so ours stay out of its way; see
+    /// [`Eligibility::go`](crate::Eligibility::go).
+    pub foreign_speaker: bool,
 }
 
 /// What can be chosen about who may own addresses.

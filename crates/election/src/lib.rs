@@ -23,4 +23,4 @@ pub use eligibility::{Candidate, Decision, Eligibility};
 pub use facts::{EXCLUDE_LABEL, Endpoints, NodeFacts, NodeName, Nodes, Rules, ServiceFacts};
 pub use rank::{Rank, rank};
 pub use reason::{Exclusion, Refusal, Standing};
-pub use role::{Presence, Roles};
+pub use role::{Preemption, Presence, Roles};

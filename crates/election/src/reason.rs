@@ -79,6 +79,8 @@ pub enum Exclusion {
     NotSelected,
     /// `externalTrafficPolicy: Local`, and no endpoint of the service on the node is ready or serving.
     NoLocalEndpoint,
+    /// Ready speakers of Go `MetalLB` run on other nodes that may own the service, and announce it among themselves.
+    GoSpeakersFirst,
 }
 
 impl Exclusion {
@@ -90,6 +92,7 @@ impl Exclusion {
             Self::OutOfService => "nodeOutOfService",
             Self::NotSelected => "notSelectedByAdvertisement",
             Self::NoLocalEndpoint => "noLocalEndpoints",
+            Self::GoSpeakersFirst => "goSpeakersFirst",
         }
     }
 }

@@ -21,6 +21,16 @@ impl Presence {
     }
 }
 
+/// Whether a node that comes takes addresses from one that has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preemption {
+    /// Whoever is better by rank does, as in `MetalLB`.
+    #[default]
+    ByRank,
+    /// Nobody does: an address moves only when its owner goes.
+    Never,
+}
+
 /// The parts in one service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Roles<'a> {
@@ -40,11 +50,13 @@ impl<'a> Roles<'a> {
     /// The parts among the candidates in order of rank.
     ///
     /// The first that is there and usable owns the addresses. One that owned them `before` and is away keeps them,
-    /// unless somebody better is there. An exclusion that would leave nobody is ignored: first that of the unusable,
-    /// then that of those who are not there.
+    /// unless somebody better is there; with [`Preemption::Never`] it keeps them whoever is there, until it is gone or
+    /// not usable. An exclusion that would leave nobody is ignored: first that of the unusable, then that of those who
+    /// are not there.
     pub fn of(
         ranked: &'a [NodeName],
         before: Option<&str>,
+        preemption: Preemption,
         presence: impl Fn(&str) -> Presence,
         usable: impl Fn(&str) -> bool,
     ) -> Self {
@@ -53,12 +65,20 @@ impl<'a> Roles<'a> {
         let best = ranked.iter().find(|name| live(name) && fit(name));
         let usability_ignored = best.is_none() && ranked.iter().any(|name| live(&name));
         let best = best.or_else(|| ranked.iter().find(live));
-        let kept = ranked
-            .iter()
-            .take_while(|name| best != Some(name))
-            .find(|name| before == Some(&***name) && presence(name) == Presence::Away && fit(name));
+        let kept = match preemption {
+            Preemption::ByRank => ranked
+                .iter()
+                .take_while(|name| best != Some(name))
+                .find(|name| before == Some(&***name) && presence(name) == Presence::Away && fit(name)),
+            Preemption::Never => ranked
+                .iter()
+                .find(|name| before == Some(&***name) && presence(name) != Presence::Gone && fit(name)),
+        };
         let owner = kept.or(best).or_else(|| ranked.first());
-        let acting = if kept.is_some() { best } else { owner };
+        let acting = match kept {
+            Some(away) if !presence(away).is_live() => best,
+            _ => owner,
+        };
         let deputy = ranked.iter().find(|name| {
             let trusted = presence(name) == Presence::Live;
             trusted && owner != Some(name) && (usability_ignored || fit(name))
@@ -100,7 +120,7 @@ mod tests {
     use super::*;
 
     /// `a` to `d` in order of rank, each as its letter says: Live, Suspect, Away, Gone, and small when unusable.
-    fn roles(stands: &str, before: Option<&str>) -> String {
+    fn roles(stands: &str, before: Option<&str>, preemption: Preemption) -> String {
         let names: Vec<NodeName> = ["a", "b", "c", "d"].map(NodeName::from).into();
         let letter = |name: &str| {
             let index = usize::from(name.as_bytes()[0] - b'a');
@@ -112,7 +132,8 @@ mod tests {
             b'A' => Presence::Away,
             _ => Presence::Gone,
         };
-        let roles = Roles::of(&names, before, presence, |name| letter(name).is_ascii_uppercase());
+        let usable = |name: &str| letter(name).is_ascii_uppercase();
+        let roles = Roles::of(&names, before, preemption, presence, usable);
         let show = |name: Option<&NodeName>| name.map_or_else(|| "-".to_owned(), ToString::to_string);
         [roles.owner, roles.acting, roles.deputy].map(show).concat()
     }
@@ -137,7 +158,28 @@ mod tests {
             ("AGGG", Some("a"), "a--"),
             ("AAGL", Some("b"), "bdd"),
         ] {
-            assert_eq!(roles(stands, before), expected, "{stands} {before:?}");
+            let seen = roles(stands, before, Preemption::ByRank);
+            assert_eq!(seen, expected, "{stands} {before:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_has_it_keeps_it_where_nobody_preempts() {
+        for (stands, before, expected) in [
+            ("LLLL", None, "aab"),
+            ("LLLL", Some("c"), "cca"),
+            ("LLSL", Some("c"), "cca"),
+            ("LLAL", Some("c"), "caa"),
+            ("LLGL", Some("c"), "aab"),
+            ("LLlL", Some("c"), "aab"),
+            ("LLaL", Some("c"), "aab"),
+            ("GGAG", Some("c"), "c--"),
+            ("GGGG", Some("c"), "aa-"),
+            ("llll", Some("c"), "aab"),
+            ("LLLL", Some("x"), "aab"),
+        ] {
+            let seen = roles(stands, before, Preemption::Never);
+            assert_eq!(seen, expected, "{stands} {before:?}");
         }
     }
 }

@@ -2,24 +2,20 @@
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use metallb_sansio::{Instant, Machine, Timers};
 
-use crate::answer::advertisement;
-use crate::conflict::{ASKING_ROUNDS, question};
+use crate::announcing::Announcement;
 use crate::groups::Groups;
 use crate::link::{InterfaceIndex, Interfaces, Link};
-use crate::wire::arp;
+use crate::refresh::Refresh;
 use crate::wire::ethernet::MacAddr;
-use crate::wire::ndp;
 
+pub use crate::announcing::ANNOUNCE_AT_MS;
 pub use crate::conflict::{BLOCKED_FOR, DEFEND_EVERY, PROBE_FOR};
-
-/// When a taken-over address is announced, in milliseconds after the take-over: a burst that survives a lost frame and a
-/// neighbour that ignores changes for its first second (Linux `locktime`), then `MetalLB`'s cadence of 1.1 s until 5 s.
-pub const ANNOUNCE_AT_MS: [u64; 8] = [0, 50, 150, 400, 1_100, 2_200, 3_300, 4_400];
+pub use crate::refresh::REFRESH_MIN;
 
 /// What the announcer is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,9 +94,21 @@ pub enum Entry {
     /// It is announced at once: it was ours, or another node's, before. Whether somebody else has it is asked meanwhile.
     #[default]
     Announce,
-    /// Nobody of ours ever announced it: it is probed for [`PROBE_FOR`] before (RFC 5227 2.1.1, with other times; RFC 4862
-    /// 5.4). Until then it is neither answered for nor announced.
+    /// Nobody of ours ever announced it: it is probed before (RFC 5227 2.1.1, RFC 4862 5.4), for as long as [`Probing`] says.
+    /// Until then it is neither answered for nor announced.
     Probe,
+}
+
+/// How addresses first owned are probed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Probing {
+    /// Three probes within [`PROBE_FOR`].
+    #[default]
+    Fast,
+    /// With the times of RFC 5227 2.1.1, which take 4 to 7 s.
+    Full,
+    /// Not at all.
+    None,
 }
 
 /// What to do when somebody outside the cluster has an address of ours.
@@ -169,19 +177,6 @@ impl Role {
     }
 }
 
-/// One announcing sequence under way.
-#[derive(Clone, Debug)]
-pub(crate) struct Announcement {
-    address: IpAddr,
-    term: u64,
-    /// Only there; on all allowed interfaces when `None`.
-    interface: Option<InterfaceIndex>,
-    started: Instant,
-    round: usize,
-    /// The first rounds also ask whether somebody else has the address.
-    asks: bool,
-}
-
 /// What is to be done at some time.
 #[derive(Clone, Debug)]
 pub(crate) enum Due {
@@ -192,6 +187,8 @@ pub(crate) enum Due {
         term: u64,
         round: u32,
     },
+    /// The next addresses in turn are announced again.
+    Refresh,
 }
 
 /// Answers and announces the addresses that this node owns.
@@ -215,6 +212,8 @@ pub struct Announcer {
     terms: u64,
     pub(crate) friends: Arc<BTreeSet<MacAddr>>,
     pub(crate) policy: ConflictPolicy,
+    pub(crate) probing: Probing,
+    pub(crate) refresh: Refresh,
     /// Not all nodes of the cluster are known by their hardware addresses yet.
     pub(crate) doubtful: bool,
     /// Since when each station has been in doubt.
@@ -240,6 +239,21 @@ impl Announcer {
             policy,
             ..Self::default()
         }
+    }
+
+    /// The same, which probes like this.
+    #[must_use]
+    pub const fn with_probing(mut self, probing: Probing) -> Self {
+        self.probing = probing;
+        self
+    }
+
+    /// The same, which announces every address that it owns again so often; zero for never. The announcements are spread evenly over that
+    /// time, however many addresses there are.
+    #[must_use]
+    pub const fn with_refresh(mut self, every: Duration) -> Self {
+        self.refresh.every = every;
+        self
     }
 
     /// Whether there may be nodes of the cluster whose hardware addresses are not known yet: then nobody is held for a
@@ -308,15 +322,13 @@ impl Announcer {
             return;
         }
         self.counters.entry(address).or_default();
-        match entry {
-            Entry::Announce => {
-                self.hold(address, Role::Owner(interfaces));
-                self.begin(now, address, true);
-            }
-            Entry::Probe => {
-                let term = self.hold(address, Role::Probing(interfaces));
-                self.probe(now, address, term, 0);
-            }
+        self.start_refresh(now);
+        if entry == Entry::Announce || self.probing == Probing::None {
+            self.hold(address, Role::Owner(interfaces));
+            self.begin(now, address, true);
+        } else {
+            let term = self.hold(address, Role::Probing(interfaces));
+            self.begin_probing(now, address, term);
         }
     }
 
@@ -356,10 +368,8 @@ impl Announcer {
             term,
         };
         self.forget_due(address);
-        let announcement = Announcement {
-            asks,
-            ..Announcement::new(address, term, None, now)
-        };
+        let mut announcement = Announcement::new(address, term, None, now);
+        announcement.asks = asks;
         self.announce(announcement, now);
     }
 
@@ -384,8 +394,9 @@ impl Announcer {
 
     fn forget_due(&mut self, address: IpAddr) {
         self.due.retain(|due| match due {
-            Due::Announce(announcement) => announcement.address != address,
+            Due::Announce(announcement) => announcement.address() != address,
             Due::Probe { address: probed, .. } => *probed != address,
+            Due::Refresh => true,
         });
     }
 
@@ -411,68 +422,6 @@ impl Announcer {
         self.follow_all_groups();
         for announcement in fresh {
             self.announce(announcement, now);
-        }
-    }
-
-    /// Sends the rounds that are due and sets the timer of the next. After a stall the rounds missed are sent as one.
-    pub(crate) fn announce(&mut self, mut announcement: Announcement, now: Instant) {
-        let Some(held) = self.held.get(&announcement.address) else {
-            return;
-        };
-        let Role::Owner(interfaces) = &held.role else {
-            return;
-        };
-        if held.term != announcement.term {
-            return;
-        }
-        let due = |round: usize| {
-            ANNOUNCE_AT_MS
-                .get(round)
-                .map(|ms| announcement.started + Duration::from_millis(*ms))
-        };
-        let (mut frames, mut questions) = (Vec::new(), Vec::new());
-        for (index, link) in &self.links {
-            if announcement.interface.is_none_or(|only| only == *index)
-                && link.carries(announcement.address)
-                && interfaces.allows(&link.name)
-            {
-                gratuitous(announcement.address, link, |frame| frames.push((*index, frame)));
-                if announcement.asks && announcement.round < ASKING_ROUNDS {
-                    questions.push((*index, question(announcement.address, link)));
-                }
-            }
-        }
-        let counters = self.counters.entry(announcement.address).or_default();
-        counters.gratuitous_sent += frames.len() as u64;
-        self.outputs.extend(
-            frames
-                .into_iter()
-                .chain(questions)
-                .map(|(interface, frame)| Output::Send { interface, frame }),
-        );
-
-        while due(announcement.round).is_some_and(|at| at <= now) {
-            announcement.round += 1;
-        }
-        if let Some(at) = due(announcement.round) {
-            self.due.set(at, Due::Announce(announcement));
-        }
-    }
-}
-
-impl Announcement {
-    pub(crate) const fn address(&self) -> IpAddr {
-        self.address
-    }
-
-    const fn new(address: IpAddr, term: u64, interface: Option<InterfaceIndex>, started: Instant) -> Self {
-        Self {
-            address,
-            term,
-            interface,
-            started,
-            round: 0,
-            asks: false,
         }
     }
 }
@@ -512,6 +461,7 @@ impl Machine for Announcer {
             match due {
                 Due::Announce(announcement) => self.announce(announcement, now),
                 Due::Probe { address, term, round } => self.probe(now, address, term, round),
+                Due::Refresh => self.refresh_tick(now),
             }
         }
     }
@@ -519,22 +469,4 @@ impl Machine for Announcer {
     fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
-}
-
-/// The unsolicited frames of one round for one address on one link.
-fn gratuitous(address: IpAddr, link: &Link, mut send: impl FnMut(Vec<u8>)) {
-    match address {
-        IpAddr::V4(ip) => gratuitous_arp(ip, link.mac, send),
-        IpAddr::V6(ip) => {
-            if let Some(link_local) = link.link_local {
-                let group = ndp::multicast_mac(ndp::ALL_NODES);
-                send(advertisement(link_local, ndp::ALL_NODES, ip, link.mac, false).emit(group, link.mac));
-            }
-        }
-    }
-}
-
-fn gratuitous_arp(ip: Ipv4Addr, mac: MacAddr, mut send: impl FnMut(Vec<u8>)) {
-    send(arp::Repr::announcement_request(ip, mac).emit(MacAddr::BROADCAST));
-    send(arp::Repr::announcement_reply(ip, mac).emit(MacAddr::BROADCAST));
 }

@@ -43,6 +43,8 @@ impl Announcer {
             self.probed_by(interface, target, packet.sender_mac);
         }
         let asked = frame.destination() == MacAddr::BROADCAST || frame.destination() == own_mac;
+        // An answer to a group would tell all what one was told.
+        let asked = asked && packet.sender_mac.is_unicast();
         let announcement = packet.sender_ip == packet.target_ip;
         // One of ours that takes the address over asks whether anybody outside has it; what it is told by us means nothing.
         let ours = packet.sender_ip.is_unspecified() && self.friends.contains(&packet.sender_mac);
@@ -82,12 +84,15 @@ impl Announcer {
         let Some(mac) = self.answer(target.into(), interface).filter(|_| asked && !ours) else {
             return;
         };
-        self.count_answer(target.into());
         let (destination, to) = if probe {
             (ndp::ALL_NODES, ndp::multicast_mac(ndp::ALL_NODES))
         } else {
             (packet.source, source_mac.unwrap_or(frame.source()))
         };
+        if !probe && !to.is_unicast() {
+            return;
+        }
+        self.count_answer(target.into());
         let frame = advertisement(link_local, destination, target, mac, !probe).emit(to, own_mac);
         self.outputs.push_back(Output::Send { interface, frame });
     }

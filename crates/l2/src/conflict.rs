@@ -3,9 +3,9 @@
 use core::time::Duration;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use metallb_sansio::Instant;
+use metallb_sansio::{Instant, SeededRng};
 
-use crate::announcer::{Announcer, ConflictPolicy, Due, ForeignClaim, Output, Role};
+use crate::announcer::{Announcer, ConflictPolicy, Due, ForeignClaim, Output, Probing, Role};
 use crate::link::{InterfaceIndex, Link};
 use crate::wire::arp::{self, Operation};
 use crate::wire::ethernet::MacAddr;
@@ -15,8 +15,13 @@ use crate::wire::ndp::{self, Message};
 const PROBES: u32 = 3;
 /// Time between two of them, and after the last.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
-/// How long an address first owned is probed. RFC 5227 takes 4 to 7 s, which nobody wants to wait for a service.
+/// How long an address first owned is probed by default. RFC 5227 takes 4 to 7 s, which nobody wants to wait for a service.
 pub const PROBE_FOR: Duration = Duration::from_millis(300);
+/// The times of RFC 5227 1.1: `PROBE_WAIT`, `PROBE_MIN`, `PROBE_MAX` less that, and `ANNOUNCE_WAIT`.
+const FULL_WAIT: Duration = Duration::from_secs(1);
+const FULL_MIN: Duration = Duration::from_secs(1);
+const FULL_SPREAD: Duration = Duration::from_secs(1);
+const FULL_ANNOUNCE_WAIT: Duration = Duration::from_secs(2);
 /// How often an address that somebody else has is asked for again when that one is left alone.
 pub const BLOCKED_FOR: Duration = Duration::from_secs(10);
 /// How often an address is defended at most.
@@ -34,6 +39,42 @@ const DOUBT_AGAIN: Duration = Duration::from_secs(30);
 const CLAIMS_MAX: usize = 1_024;
 
 impl Announcer {
+    /// Sets the first probe.
+    pub(crate) fn begin_probing(&mut self, now: Instant, address: IpAddr, term: u64) {
+        if self.probing == Probing::Full {
+            let at = now + self.chance(address, 0).up_to(FULL_WAIT);
+            let round = 0;
+            self.due.set(at, Due::Probe { address, term, round });
+        } else {
+            self.probe(now, address, term, 0);
+        }
+    }
+
+    /// How long after the probe of this round the next is sent, or the probing ends.
+    fn probe_pause(&self, address: IpAddr, round: u32) -> Duration {
+        match self.probing {
+            Probing::Full if round + 1 < PROBES => {
+                FULL_MIN + self.chance(address, round + 1).up_to(FULL_SPREAD)
+            }
+            Probing::Full => FULL_ANNOUNCE_WAIT,
+            Probing::Fast | Probing::None => PROBE_EVERY,
+        }
+    }
+
+    /// Chance that differs from node to node and address to address, and needs no seed: hardware addresses are unique.
+    fn chance(&self, address: IpAddr, round: u32) -> SeededRng {
+        let own = self.links.values().next().map_or([0; 6], |link| link.mac.0);
+        let octets = match address {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+            IpAddr::V6(ip) => ip.octets(),
+        };
+        let mut seed = u64::from(round);
+        for byte in own.into_iter().chain(octets) {
+            seed = SeededRng::new(seed ^ u64::from(byte)).next_u64();
+        }
+        SeededRng::new(seed)
+    }
+
     /// Sends the probe of this round, or ends the probing.
     pub(crate) fn probe(&mut self, now: Instant, address: IpAddr, term: u64, round: u32) {
         let Some(held) = self.held.get_mut(&address).filter(|held| held.term == term) else {
@@ -66,7 +107,7 @@ impl Announcer {
             term,
             round: round + 1,
         };
-        self.due.set(now + PROBE_EVERY, next);
+        self.due.set(now + self.probe_pause(address, round), next);
     }
 
     /// Somebody probes for an address: while we do too, whoever is not of the cluster wins (RFC 5227 2.1.1). When the address
@@ -122,6 +163,7 @@ impl Announcer {
                     self.due.retain(|due| match due {
                         Due::Announce(announcement) => announcement.address() != address,
                         Due::Probe { address: probed, .. } => *probed != address,
+                        Due::Refresh => true,
                     });
                     let again = Due::Probe {
                         address,

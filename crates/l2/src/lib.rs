@@ -6,16 +6,19 @@
 #![forbid(unsafe_code)]
 
 pub mod announcer;
+mod announcing;
 mod answer;
 mod conflict;
 mod groups;
 pub mod link;
+mod refresh;
 pub mod wire;
 
 #[cfg(test)]
 mod tests;
 
-pub use announcer::{Announcer, ConflictPolicy, Counters, Entry, ForeignClaim, Input, Output};
+pub use announcer::{Announcer, ConflictPolicy, Counters, Entry, ForeignClaim, Input, Output, Probing};
 pub use conflict::question;
 pub use link::{InterfaceIndex, Interfaces, Link};
+pub use refresh::REFRESH_MIN;
 pub use wire::MacAddr;

@@ -13,8 +13,13 @@ use std::time::Duration;
 
 use metallb_sansio::{Instant, Machine};
 
+mod tenure;
+#[cfg(test)]
+mod tenure_tests;
 #[cfg(test)]
 mod tests;
+
+pub use tenure::{Subject, TenureInput, TenureMachine, TenureOutput, TenureTiming};
 
 /// Durations of the election. The defaults are client-go's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

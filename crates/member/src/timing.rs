@@ -51,7 +51,7 @@ impl Default for Timing {
             probe_rtt: Duration::from_millis(35),
             suspicion: Duration::from_millis(360),
             accuse_every: Duration::from_millis(40),
-            call_every: Duration::from_millis(200),
+            call_every: Duration::from_millis(120),
             presumption: Duration::from_millis(1_500),
             presumption_once_heard: Duration::from_millis(100),
             call_presumed_every: Duration::from_millis(25),

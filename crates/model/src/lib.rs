@@ -35,7 +35,7 @@ pub use advertisement::{
 pub use bgp::{
     BfdProfile, BfdProfileSpec, BgpAdvertisement, BgpAdvertisementSpec, BgpPeer, BgpPeerSpec, Community,
     CommunityAliasSpec, CommunityError, CommunitySpec, Password, PeerEndpoint, PeerPassword, RemoteAsn,
-    SecretRefSpec,
+    SecretRefSpec, nanoseconds,
 };
 pub use config::Config;
 pub use interfaces::DEFAULT_EXCLUDED_INTERFACES;

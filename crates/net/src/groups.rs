@@ -76,6 +76,15 @@ impl Groups {
         }
     }
 
+    /// Leaves all groups of an interface.
+    pub fn part_all(&mut self, interface: u32) {
+        let all = (interface, Ipv6Addr::UNSPECIFIED)..(interface + 1, Ipv6Addr::UNSPECIFIED);
+        let groups: Vec<Ipv6Addr> = self.joined.range(all).map(|((_, group), _)| *group).collect();
+        for group in groups {
+            self.part(interface, group);
+        }
+    }
+
     /// How many groups are joined, over all interfaces.
     pub fn len(&self) -> usize {
         self.joined.len()
@@ -120,5 +129,7 @@ mod tests {
         }
         assert_eq!(groups.sockets(), 5, "room is used again");
         assert!(groups.join(9_999, group(0)).is_err(), "no such interface");
+        groups.part_all(LOOPBACK);
+        assert!(groups.is_empty());
     }
 }

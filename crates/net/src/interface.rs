@@ -1,12 +1,12 @@
 //! The table of interfaces, kept from route netlink messages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::Exclusions;
 
@@ -108,10 +108,12 @@ pub enum InterfaceEvent {
 #[derive(Debug, Default)]
 pub struct InterfaceTable {
     interfaces: BTreeMap<u32, Interface>,
-    /// Link-local addresses, which may be told before their interface is.
-    link_locals: BTreeMap<u32, Ipv6Addr>,
+    /// Link-local addresses with the number of their interface, which may be told later.
+    link_locals: BTreeSet<(u32, Ipv6Addr)>,
     /// Interfaces told since a dump began; the others are gone when it ends.
-    dumped: Option<Vec<u32>>,
+    dumped: Option<BTreeSet<u32>>,
+    /// The same of link-local addresses.
+    dumped_link_locals: Option<BTreeSet<(u32, Ipv6Addr)>>,
 }
 
 impl InterfaceTable {
@@ -127,7 +129,7 @@ impl InterfaceTable {
 
     /// A dump of all links begins.
     pub fn begin_dump(&mut self) {
-        self.dumped = Some(Vec::new());
+        self.dumped = Some(BTreeSet::new());
     }
 
     /// The dump of all links ended: what was not in it is gone.
@@ -144,9 +146,31 @@ impl InterfaceTable {
         gone.into_iter().filter_map(|index| self.remove(index)).collect()
     }
 
+    /// A dump of all addresses begins.
+    pub fn begin_address_dump(&mut self) {
+        self.dumped_link_locals = Some(BTreeSet::new());
+    }
+
+    /// The dump of all addresses ended: what was not in it is gone.
+    pub fn end_address_dump(&mut self) -> Vec<InterfaceEvent> {
+        let Some(dumped) = self.dumped_link_locals.take() else {
+            return Vec::new();
+        };
+        let gone: Vec<(u32, Ipv6Addr)> = self.link_locals.difference(&dumped).copied().collect();
+        gone.into_iter()
+            .filter_map(|(index, address)| self.link_local(index, address, false))
+            .collect()
+    }
+
     /// Takes one message; the change that it makes, if any.
     pub fn apply(&mut self, message: &RouteNetlinkMessage) -> Option<InterfaceEvent> {
         match message {
+            // What a bridge says of its ports: that one leaves the bridge comes as the end of a link.
+            RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)
+                if link.header.interface_family == AddressFamily::Bridge =>
+            {
+                None
+            }
             RouteNetlinkMessage::NewLink(link) => self.link(link),
             RouteNetlinkMessage::DelLink(link) => self.remove(link.header.index),
             RouteNetlinkMessage::NewAddress(address) => self.address(address, true),
@@ -173,7 +197,7 @@ impl InterfaceTable {
             }
         }
         if let Some(dumped) = &mut self.dumped {
-            dumped.push(index);
+            dumped.insert(index);
         }
         self.put(Interface {
             index,
@@ -185,7 +209,7 @@ impl InterfaceTable {
             broadcast: flags.contains(LinkFlags::Broadcast),
             noarp: flags.contains(LinkFlags::Noarp),
             master,
-            link_local: self.link_locals.get(&index).copied(),
+            link_local: self.link_local_of(index),
         })
     }
 
@@ -202,17 +226,30 @@ impl InterfaceTable {
                 matches!(attribute, AddressAttribute::Flags(flags)
                     if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed))
             });
-        if there && !tentative {
-            self.link_locals.insert(index, address);
-        } else if self.link_locals.get(&index) == Some(&address) {
-            self.link_locals.remove(&index);
+        self.link_local(index, address, there && !tentative)
+    }
+
+    /// An interface has the link-local address, or no longer.
+    fn link_local(&mut self, index: u32, address: Ipv6Addr, usable: bool) -> Option<InterfaceEvent> {
+        for known in core::iter::once(&mut self.link_locals).chain(&mut self.dumped_link_locals) {
+            if usable {
+                known.insert((index, address));
+            } else {
+                known.remove(&(index, address));
+            }
         }
-        let link_local = self.link_locals.get(&index).copied();
+        let link_local = self.link_local_of(index);
         let interface = self.interfaces.get(&index)?.clone();
         self.put(Interface {
             link_local,
             ..interface
         })
+    }
+
+    /// The first link-local address of an interface.
+    fn link_local_of(&self, index: u32) -> Option<Ipv6Addr> {
+        let all = (index, Ipv6Addr::UNSPECIFIED)..(index + 1, Ipv6Addr::UNSPECIFIED);
+        self.link_locals.range(all).next().map(|(_, address)| *address)
     }
 
     fn put(&mut self, interface: Interface) -> Option<InterfaceEvent> {
@@ -221,7 +258,7 @@ impl InterfaceTable {
     }
 
     fn remove(&mut self, index: u32) -> Option<InterfaceEvent> {
-        self.link_locals.remove(&index);
+        self.link_locals.retain(|(of, _)| *of != index);
         self.interfaces
             .remove(&index)
             .map(|_| InterfaceEvent::Removed(index))
@@ -230,8 +267,6 @@ impl InterfaceTable {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_route::AddressFamily;
-
     use super::*;
 
     const UP: LinkFlags = LinkFlags::Up
@@ -333,6 +368,51 @@ mod tests {
         assert_eq!(table.apply(&global), None);
         let gone = RouteNetlinkMessage::DelAddress(address(2, "fe80::2", AddressFlags::Permanent));
         assert_eq!(changed(table.apply(&gone)).link_local, None);
+    }
+
+    #[test]
+    fn of_two_link_local_addresses_one_is_left() {
+        let mut table = InterfaceTable::new();
+        table.apply(&link(2, "eth0", UP, None));
+        let (first, second) = ("fe80::2", "fe80::3");
+        for text in [first, second] {
+            table.apply(&RouteNetlinkMessage::NewAddress(address(
+                2,
+                text,
+                AddressFlags::Permanent,
+            )));
+        }
+        let gone = |text| RouteNetlinkMessage::DelAddress(address(2, text, AddressFlags::Permanent));
+        assert_eq!(changed(table.apply(&gone(first))).link_local, second.parse().ok());
+        assert_eq!(changed(table.apply(&gone(second))).link_local, None);
+
+        table.apply(&RouteNetlinkMessage::NewAddress(address(
+            2,
+            first,
+            AddressFlags::Permanent,
+        )));
+        table.begin_address_dump();
+        let events = table.end_address_dump();
+        assert_eq!(events.len(), 1, "it vanished unseen");
+    }
+
+    #[test]
+    fn that_a_port_leaves_its_bridge_ends_no_link() {
+        let mut table = InterfaceTable::new();
+        table.apply(&link(2, "eth0", UP, Some(9)));
+        table.apply(&RouteNetlinkMessage::NewAddress(address(
+            2,
+            "fe80::2",
+            AddressFlags::Permanent,
+        )));
+        let mut port = LinkMessage::default();
+        port.header.index = 2;
+        port.header.interface_family = AddressFamily::Bridge;
+        port.attributes = vec![LinkAttribute::IfName("eth0".into())];
+        assert_eq!(table.apply(&RouteNetlinkMessage::DelLink(port.clone())), None);
+        assert_eq!(table.apply(&RouteNetlinkMessage::NewLink(port)), None);
+        let freed = changed(table.apply(&link(2, "eth0", UP, None)));
+        assert_eq!((freed.master, freed.link_local), (None, "fe80::2".parse().ok()));
     }
 
     #[test]

@@ -4,20 +4,26 @@
 //!   speaker is not woken by its network's chatter.
 //! * [`Groups`]: the multicast groups that are heard, however many.
 //! * [`InterfaceMonitor`]: the interfaces of this network namespace, told by the kernel as they change.
+//! * [`neighbours`]: the kernel's neighbour table.
+//! * [`since_boot`]: the clock that goes on in a suspension.
 //! * [`Exclusions`]: interface names that are never announced on.
 //!
 //! Everything needs a running tokio runtime with its I/O driver. Packet sockets need `CAP_NET_RAW`; the monitor needs
 //! nothing.
 
+mod clock;
 mod exclude;
 mod fd;
 mod groups;
 mod interface;
 mod monitor;
+mod neighbour;
 mod packet;
 
+pub use clock::since_boot;
 pub use exclude::{Exclusions, InvalidPattern};
 pub use groups::Groups;
 pub use interface::{Interface, InterfaceEvent, InterfaceTable, Unusable};
 pub use monitor::InterfaceMonitor;
+pub use neighbour::{neighbours, resolve};
 pub use packet::{PacketSocket, Protocol};

@@ -66,15 +66,13 @@ impl InterfaceMonitor {
                 self.table.begin_dump();
                 RouteNetlinkMessage::GetLink(LinkMessage::default())
             }
-            Dump::Addresses => RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+            Dump::Addresses => {
+                self.table.begin_address_dump();
+                RouteNetlinkMessage::GetAddress(AddressMessage::default())
+            }
         };
-        let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(request));
         self.sequence = self.sequence.wrapping_add(1);
-        message.header.flags = NLM_F_DUMP | NLM_F_REQUEST;
-        message.header.sequence_number = self.sequence;
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
+        let bytes = dump_request(request, self.sequence);
         self.socket.get_ref().send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
         self.dump = Some(dump);
         Ok(())
@@ -106,28 +104,15 @@ impl InterfaceMonitor {
         outcome
     }
 
-    fn take(&mut self, mut bytes: &[u8]) -> io::Result<Vec<InterfaceEvent>> {
+    fn take(&mut self, bytes: &[u8]) -> io::Result<Vec<InterfaceEvent>> {
         let mut events = Vec::new();
-        while !bytes.is_empty() {
-            // A message that this library cannot read is none that we need; its length is all that counts.
-            let Some(length) = bytes
-                .first_chunk::<4>()
-                .map(|head| u32::from_ne_bytes(*head) as usize)
-            else {
-                break;
-            };
-            if length < 16 || length > bytes.len() {
-                break;
+        for payload in payloads(bytes) {
+            match payload {
+                NetlinkPayload::InnerMessage(message) => events.extend(self.table.apply(&message)),
+                NetlinkPayload::Done(_) => events.extend(self.dump_ended()?),
+                NetlinkPayload::Error(error) if error.code.is_some() => self.dump_failed()?,
+                _ => {}
             }
-            if let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes[..length]) {
-                match message.payload {
-                    NetlinkPayload::InnerMessage(message) => events.extend(self.table.apply(&message)),
-                    NetlinkPayload::Done(_) => events.extend(self.dump_ended()?),
-                    NetlinkPayload::Error(error) if error.code.is_some() => self.dump_failed()?,
-                    _ => {}
-                }
-            }
-            bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
         }
         Ok(events)
     }
@@ -138,7 +123,8 @@ impl InterfaceMonitor {
                 self.ask(Dump::Addresses)?;
                 Ok(self.table.end_dump())
             }
-            Some(Dump::Addresses) | None => Ok(Vec::new()),
+            Some(Dump::Addresses) => Ok(self.table.end_address_dump()),
+            None => Ok(Vec::new()),
         }
     }
 
@@ -146,4 +132,33 @@ impl InterfaceMonitor {
     fn dump_failed(&mut self) -> io::Result<()> {
         self.dump.take().map_or(Ok(()), |dump| self.ask(dump))
     }
+}
+
+/// The bytes that ask for everything of one kind.
+pub(crate) fn dump_request(request: RouteNetlinkMessage, sequence: u32) -> Vec<u8> {
+    let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(request));
+    message.header.flags = NLM_F_DUMP | NLM_F_REQUEST;
+    message.header.sequence_number = sequence;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+/// The messages in what was received. One that this library cannot read is none that we need; its length is all that
+/// counts.
+pub(crate) fn payloads(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkPayload<RouteNetlinkMessage>> + '_ {
+    core::iter::from_fn(move || {
+        loop {
+            let length = u32::from_ne_bytes(*bytes.first_chunk::<4>()?) as usize;
+            if length < 16 || length > bytes.len() {
+                return None;
+            }
+            let (message, rest) = bytes.split_at(length.next_multiple_of(4).min(bytes.len()));
+            bytes = rest;
+            if let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&message[..length]) {
+                return Some(message.payload);
+            }
+        }
+    })
 }

@@ -36,23 +36,33 @@ impl Protocol {
 
     /// Classic BPF that lets through only what the protocol needs; runs in the kernel before the process is woken.
     fn filter(self) -> Vec<SockFilter> {
+        const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
         const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
         const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
         const JUMP_EQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
         const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-        let accept = SockFilter::new(RETURN, 0, 0, FRAME_MAX as u32);
-        let drop = SockFilter::new(RETURN, 0, 0, 0);
+        const PACKET_TYPE: u32 = 0xffff_f000 + 4; // SKF_AD_OFF + SKF_AD_PKTTYPE
+        const OTHER_HOST: u32 = 3; // PACKET_OTHERHOST
+        let accept = || SockFilter::new(RETURN, 0, 0, FRAME_MAX as u32);
+        let drop = || SockFilter::new(RETURN, 0, 0, 0);
+        // To another station's hardware address (a promiscuous interface), or with the tag of a VLAN for which this node has no
+        // interface: the kernel has taken the tag off, and the answer would leave without it.
+        let mut filter = vec![
+            SockFilter::new(LOAD, 0, 0, PACKET_TYPE),
+            SockFilter::new(JUMP_EQ, 0, 1, OTHER_HOST),
+            drop(),
+        ];
         match self {
-            Self::Arp => vec![
+            Self::Arp => filter.extend([
                 SockFilter::new(LOAD_HALF, 0, 0, 12),
                 SockFilter::new(JUMP_EQ, 0, 3, 0x0806),
                 SockFilter::new(LOAD_HALF, 0, 0, 20), // operation
                 SockFilter::new(JUMP_EQ, 2, 0, 1),
                 SockFilter::new(JUMP_EQ, 1, 0, 2),
-                drop,
-                accept,
-            ],
-            Self::Ndp => vec![
+                drop(),
+                accept(),
+            ]),
+            Self::Ndp => filter.extend([
                 SockFilter::new(LOAD_HALF, 0, 0, 12),
                 SockFilter::new(JUMP_EQ, 0, 5, 0x86dd),
                 SockFilter::new(LOAD_BYTE, 0, 0, 20), // next header
@@ -60,10 +70,11 @@ impl Protocol {
                 SockFilter::new(LOAD_BYTE, 0, 0, 54), // ICMPv6 type
                 SockFilter::new(JUMP_EQ, 2, 0, 135),
                 SockFilter::new(JUMP_EQ, 1, 0, 136),
-                drop,
-                accept,
-            ],
+                drop(),
+                accept(),
+            ]),
         }
+        filter
     }
 }
 

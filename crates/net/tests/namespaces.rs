@@ -1,178 +1,312 @@
-//! Packet sockets, the interface monitor and the announcer on real interfaces, in network namespaces of their own.
+//! What the kernel makes of frames, interfaces and groups, with the announcer on real sockets.
 //!
 //! Needs root, iproute2 and arping, so it is ignored by default: `cargo test -p metallb-net -- --ignored`.
 
+mod lan;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use metallb_l2::{Announcer, Entry, Input, Interfaces, Link, MacAddr, Output};
-use metallb_net::{Exclusions, InterfaceEvent, InterfaceMonitor, PacketSocket, Protocol};
-use metallb_sansio::{Instant as Now, Machine};
+use metallb_l2::MacAddr;
+use metallb_l2::wire::arp::{Operation, Repr};
+use metallb_l2::wire::ethernet::Frame;
+use metallb_l2::wire::ndp::{self, Message};
 
-const ADDRESS: &str = "192.0.2.10";
+use lan::{OUR_MAC, PATIENCE, STATION_MAC, Station, hears, on_a_lan, printed, run, solicitation};
 
-fn run(command: &str) {
-    let status = Command::new("sh").args(["-c", command]).status().expect("sh");
-    assert!(status.success(), "{command}");
+const V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+/// Asked for after frames that get no answer: when it is answered, they were seen.
+const SENTINEL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 99);
+const V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+const ASKER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xbb, 1);
+
+fn question(target_ip: Ipv4Addr) -> Repr {
+    Repr {
+        operation: Operation::Request,
+        sender_mac: STATION_MAC,
+        sender_ip: Ipv4Addr::new(192, 0, 2, 2),
+        target_mac: MacAddr::ZERO,
+        target_ip,
+    }
 }
 
-/// Two namespaces joined by a cable; removed when dropped.
-struct Namespaces {
-    speaker: String,
-    client: String,
+/// What a frame says of one of our addresses: which, and where it is. Questions say nothing.
+fn says(frame: &[u8]) -> Option<(IpAddr, MacAddr)> {
+    let frame = Frame::new_checked(frame).ok()?;
+    if let Ok(packet) = Repr::parse(frame.payload()) {
+        let answer = packet.operation == Operation::Reply || packet.sender_ip == packet.target_ip;
+        return answer.then_some((packet.sender_ip.into(), packet.sender_mac));
+    }
+    match ndp::Repr::parse(frame.payload()).ok()?.message {
+        Message::Advertisement {
+            target, target_mac, ..
+        } => Some((target.into(), target_mac?)),
+        Message::Solicitation { .. } => None,
+    }
 }
 
-impl Namespaces {
-    fn new() -> Self {
-        let id = std::process::id();
-        let both = Self {
-            speaker: format!("l2s{id}"),
-            client: format!("l2c{id}"),
+/// Whether the station has heard, since it last looked, that the address is there.
+fn told(station: &Station, address: IpAddr, mac: MacAddr) -> bool {
+    station
+        .heard()
+        .iter()
+        .any(|frame| says(frame) == Some((address, mac)))
+}
+
+#[test]
+#[ignore = "needs root and iproute2"]
+fn frames_are_answered_or_not_as_the_kernel_hands_them_over() {
+    on_a_lan(async |_, mut host, mut station| {
+        host.until("our link with both families", |host| {
+            host.link("lan0").is_some_and(|link| link.link_local.is_some())
+        })
+        .await;
+        for address in [V4.into(), SENTINEL.into(), V6.into()] {
+            host.own(address);
+        }
+        host.until("the end of announcing", |host| {
+            use metallb_sansio::Machine as _;
+            host.announcer.poll_timeout().is_none()
+        })
+        .await;
+        station.heard();
+
+        let group = ndp::solicited_node(V6);
+        let to_group = ndp::multicast_mac(group);
+        let tagged = |mut frame: Vec<u8>, vlan: u8| {
+            frame.splice(12..12, [0x81, 0x00, 0x00, vlan]);
+            frame
         };
-        let (s, c) = (&both.speaker, &both.client);
-        run(&format!(
-            "set -e; ip netns add {s}; ip netns add {c}
-             ip -n {s} link add lan0 type veth peer name lan0 netns {c}
-             ip -n {s} addr add 192.0.2.1/24 dev lan0; ip -n {c} addr add 192.0.2.2/24 dev lan0
-             ip -n {s} link set lan0 up; ip -n {c} link set lan0 up"
-        ));
-        both
-    }
-}
-
-impl Drop for Namespaces {
-    fn drop(&mut self) {
-        for name in [&self.speaker, &self.client] {
-            run(&format!("ip netns del {name}"));
+        let far = {
+            let mut frame = solicitation(ASKER, group, V6, to_group);
+            frame[14 + 7] = 64;
+            frame
+        };
+        let cases: Vec<(&str, Vec<u8>, Option<IpAddr>)> = vec![
+            (
+                "ARP to all",
+                question(V4).emit(MacAddr::BROADCAST),
+                Some(V4.into()),
+            ),
+            ("ARP to us", question(V4).emit(OUR_MAC), Some(V4.into())),
+            (
+                "ARP to another station",
+                question(V4).emit(MacAddr([2, 0, 0, 0, 0xcc, 1])),
+                None,
+            ),
+            (
+                "ARP in a VLAN that we have not",
+                tagged(question(V4).emit(MacAddr::BROADCAST), 5),
+                None,
+            ),
+            (
+                "ARP with a priority tag only",
+                tagged(question(V4).emit(MacAddr::BROADCAST), 0),
+                Some(V4.into()),
+            ),
+            (
+                "ARP cut short",
+                question(V4).emit(MacAddr::BROADCAST)[..40].to_vec(),
+                None,
+            ),
+            (
+                "resolution",
+                solicitation(ASKER, group, V6, to_group),
+                Some(V6.into()),
+            ),
+            (
+                "reachability",
+                solicitation(ASKER, V6, V6, OUR_MAC),
+                Some(V6.into()),
+            ),
+            (
+                "detection",
+                solicitation(Ipv6Addr::UNSPECIFIED, group, V6, to_group),
+                Some(V6.into()),
+            ),
+            (
+                "resolution in a VLAN",
+                tagged(solicitation(ASKER, group, V6, to_group), 5),
+                None,
+            ),
+            ("from beyond a router", far, None),
+        ];
+        for (what, frame, expected) in cases {
+            station.send(&frame);
+            station.send(&question(SENTINEL).emit(MacAddr::BROADCAST));
+            let mut answers = Vec::new();
+            let mut seen = 0;
+            host.until(what, |_| {
+                for frame in station.heard() {
+                    match says(&frame) {
+                        Some((address, _)) if address == IpAddr::V4(SENTINEL) => seen += 1,
+                        Some((address, mac)) => {
+                            assert_eq!(mac, OUR_MAC, "{what}");
+                            answers.push(address);
+                        }
+                        None => {}
+                    }
+                }
+                // The two protocols have a socket each: what came first need not be answered first.
+                seen == 1 && (expected.is_none() || !answers.is_empty())
+            })
+            .await;
+            assert_eq!(answers, Vec::from_iter(expected), "{what}");
         }
-    }
-}
-
-/// Waits until the interface `lan0` satisfies `wanted`.
-async fn until(
-    monitor: &mut InterfaceMonitor,
-    wanted: impl Fn(&metallb_net::Interface) -> bool,
-) -> metallb_net::Interface {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        if let Some(found) = monitor
-            .table()
-            .interfaces()
-            .find(|i| i.name == "lan0" && wanted(i))
-        {
-            return found.clone();
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        let events = tokio::time::timeout(left, monitor.next())
-            .await
-            .expect("in time")
-            .expect("netlink");
-        assert!(
-            !events
-                .iter()
-                .any(|event| matches!(event, InterfaceEvent::Removed(_))),
-            "{events:?}"
-        );
-    }
+    });
 }
 
 #[test]
 #[ignore = "needs root, iproute2 and arping"]
-fn a_real_client_gets_an_answer_and_hears_the_announcement() {
-    let namespaces = Namespaces::new();
-    // The thread enters the namespace by itself: every socket opened from here on lives there.
-    let file = std::fs::File::open(format!("/run/netns/{}", namespaces.speaker)).expect("namespace");
-    nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).expect("root");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("runtime");
-    runtime.block_on(async {
-        let mut monitor = InterfaceMonitor::open().expect("netlink");
-        let interface = until(&mut monitor, |i| i.usable(&Exclusions::default()).is_ok()).await;
-        let mac = interface.usable(&Exclusions::default()).expect("usable");
-        let mut socket = PacketSocket::open(interface.index, Protocol::Arp).expect("packet socket");
-
-        let mut announcer = Announcer::new();
-        let link = Link {
-            name: interface.name.as_str().into(),
-            mac: MacAddr(mac),
-            arp: true,
-            link_local: None,
-        };
-        announcer.handle(Now::ZERO, Input::LinkUp(interface.index, link));
-        let address = ADDRESS.parse().expect("address");
-        announcer.handle(
-            Now::ZERO,
-            Input::Own {
-                address,
-                interfaces: Interfaces::All,
-                entry: Entry::Announce,
-            },
-        );
-        let send = |announcer: &mut Announcer, socket: &mut PacketSocket| {
-            let mut count = 0;
-            while let Some(output) = announcer.poll_output() {
-                if let Output::Send { frame, .. } = output {
-                    socket.send(&frame).expect("sent");
-                    count += 1;
-                }
-            }
-            count
-        };
+fn a_real_client_learns_from_the_announcement_and_gets_answers() {
+    on_a_lan(async |namespaces, mut host, _| {
+        let station = &namespaces.station;
         run(&format!(
-            "ip netns exec {} sysctl -qw net.ipv4.conf.lan0.arp_accept=1",
-            namespaces.client
+            "ip netns exec {station} sysctl -qw net.ipv4.conf.lan0.arp_accept=1"
         ));
-        assert_eq!(
-            send(&mut announcer, &mut socket),
-            3,
-            "two announcements and a question"
-        );
-        let learnt = Command::new("ip")
-            .args(["-n", &namespaces.client, "neigh"])
-            .output()
-            .expect("ip");
-        let learnt = String::from_utf8_lossy(&learnt.stdout).into_owned();
-        assert!(
-            learnt.contains(ADDRESS) && learnt.contains(&MacAddr(mac).to_string()),
-            "{learnt}"
-        );
+        host.until("our link", |host| host.link("lan0").is_some()).await;
+        host.own(V4.into());
+        let learnt = format!("ip -n {station} neigh show {V4}");
+        host.until("the client has learnt", |_| {
+            printed(&learnt).contains(&OUR_MAC.to_string())
+        })
+        .await;
+        let arping = format!("ip netns exec {station} arping -q -c 3 -w 10 -I lan0 {V4}");
+        let mut arping = Command::new("sh").args(["-c", &arping]).spawn().expect("arping");
+        let mut ended = None;
+        host.until("arping ends", |_| {
+            ended = arping.try_wait().expect("arping");
+            ended.is_some()
+        })
+        .await;
+        assert!(ended.is_some_and(|status| status.success()));
+        assert!(host.announcer.counters()[&IpAddr::V4(V4)].responses_sent >= 3);
+    });
+}
 
-        let mut arping = Command::new("ip")
-            .args([
-                "netns",
-                "exec",
-                &namespaces.client,
-                "arping",
-                "-c",
-                "3",
-                "-w",
-                "5",
-                "-I",
-                "lan0",
-                ADDRESS,
-            ])
-            .stdout(Stdio::piped())
+#[test]
+#[ignore = "needs root, iproute2 and arping"]
+fn hosts_find_that_our_addresses_are_taken() {
+    on_a_lan(async |namespaces, mut host, _| {
+        host.until("our link with both families", |host| {
+            host.link("lan0").is_some_and(|link| link.link_local.is_some())
+        })
+        .await;
+        host.own(V4.into());
+        host.own(V6.into());
+        let arping = format!(
+            "ip netns exec {} arping -D -q -c 5 -w 10 -I lan0 {V4}",
+            namespaces.station
+        );
+        let mut arping = Command::new("sh")
+            .args(["-c", &arping])
+            .stdout(Stdio::null())
             .spawn()
             .expect("arping");
-        let mut answers = 0;
-        let mut buffer = [0; PacketSocket::BUFFER];
-        while answers < 3 {
-            let received = tokio::time::timeout(Duration::from_secs(5), socket.receive(&mut buffer));
-            let length = received.await.expect("a request in time").expect("received");
-            announcer.handle_frame(interface.index, &buffer[..length]);
-            answers += send(&mut announcer, &mut socket);
-        }
-        assert!(arping.wait().expect("arping").success());
+        let mut ended = None;
+        host.until("arping -D ends", |_| {
+            ended = arping.try_wait().expect("arping");
+            ended.is_some()
+        })
+        .await;
+        assert_eq!(ended.and_then(|status| status.code()), Some(1), "a duplicate");
 
-        run(&format!("ip -n {} link set lan0 down", namespaces.client));
-        until(&mut monitor, |i| !i.carrier).await;
         run(&format!(
-            "ip -n {0} link set lan0 down; ip -n {0} link set lan0 address 02:00:00:00:00:77",
-            namespaces.speaker
+            "ip -n {} -6 addr add {V6}/64 dev lan0",
+            namespaces.station
         ));
-        let moved = until(&mut monitor, |i| i.mac == Some([2, 0, 0, 0, 0, 0x77])).await;
-        assert!(!moved.admin_up);
+        let show = format!("ip -n {} -6 addr show dev lan0 to {V6}", namespaces.station);
+        host.until("the kernel gives the address up", |_| {
+            printed(&show).contains("dadfailed")
+        })
+        .await;
+    });
+}
+
+#[test]
+#[ignore = "needs root and iproute2"]
+fn interfaces_may_come_go_and_change() {
+    on_a_lan(async |namespaces, mut host, station| {
+        let ours = &namespaces.ours;
+        let group = ndp::solicited_node(V6);
+        host.own(V4.into());
+        host.own(V6.into());
+        let both = |station: &Station, mac: MacAddr| {
+            let heard: Vec<_> = station.heard().iter().filter_map(|frame| says(frame)).collect();
+            [V4.into(), V6.into()].map(|address: IpAddr| heard.contains(&(address, mac)))
+        };
+        // Announcements may come in several rounds: what was heard adds up.
+        let announced = async |host: &mut lan::Host, what: &str, mac: MacAddr| {
+            let mut all = [false; 2];
+            host.until(what, |_| {
+                for (known, now) in all.iter_mut().zip(both(&station, mac)) {
+                    *known |= now;
+                }
+                all == [true; 2]
+            })
+            .await;
+        };
+        announced(&mut host, "announced on the first link", OUR_MAC).await;
+        assert!(hears("lan0", group));
+
+        run(&format!("ip -n {ours} link set lan0 down"));
+        host.until("the link is gone", |host| host.link("lan0").is_none())
+            .await;
+        assert!(host.groups.is_empty());
+        station.heard();
+        run(&format!("ip -n {ours} link set lan0 up"));
+        announced(&mut host, "announced when it is back", OUR_MAC).await;
+        assert!(hears("lan0", group), "the group is joined anew");
+
+        let other = MacAddr([2, 0, 0, 0, 0xaa, 2]);
+        run(&format!("ip -n {ours} link set lan0 address {other}"));
+        announced(&mut host, "announced with the new address", other).await;
+
+        // A bridge takes the place of its port, and gives it back.
+        run(&format!(
+            "ip -n {ours} link add br0 address {OUR_MAC} type bridge && ip -n {ours} link set br0 up && ip -n {ours} link set lan0 master br0"
+        ));
+        host.until("the port is not used", |host| host.link("lan0").is_none())
+            .await;
+        announced(&mut host, "announced on the bridge", OUR_MAC).await;
+        assert!(hears("br0", group) && !host.groups.is_empty());
+        run(&format!("ip -n {ours} link set lan0 nomaster"));
+        announced(&mut host, "announced on the port again", other).await;
+        assert!(host.link("lan0").is_some_and(|link| link.link_local.is_some()));
+        run(&format!("ip -n {ours} link del br0"));
+        host.until("the bridge is gone", |host| host.link("br0").is_none())
+            .await;
+
+        run(&format!("ip -n {} link set lan0 down", namespaces.station));
+        host.until("no carrier", |host| host.link("lan0").is_none()).await;
+    });
+}
+
+#[test]
+#[ignore = "needs root and iproute2"]
+fn hundreds_of_other_interfaces_change_nothing() {
+    on_a_lan(async |namespaces, mut host, station| {
+        host.own(V4.into());
+        host.until("announced", |_| told(&station, V4.into(), OUR_MAC))
+            .await;
+        let churn = format!(
+            "ip netns exec {} sh -c 'for n in $(seq 1 150); do echo link add cali$n type veth peer name lxc$n; done | ip -batch -; \
+             for n in $(seq 1 150); do echo link set cali$n up; done | ip -batch -; \
+             for n in $(seq 1 150); do echo link del cali$n; done | ip -batch -; ip link set lan0 mtu 1400'",
+            namespaces.ours
+        );
+        let mut churn = Command::new("sh").args(["-c", &churn]).spawn().expect("sh");
+        let mut ended = None;
+        host.until("the other interfaces came and went", |host| {
+            assert!(host.link("lan0").is_some());
+            ended = churn.try_wait().expect("sh");
+            ended.is_some()
+        })
+        .await;
+        assert!(
+            ended.is_some_and(|status| status.success()),
+            "within {PATIENCE:?}"
+        );
+        assert!(host.link("lan0").is_some());
     });
 }

@@ -3,30 +3,39 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use metallb_lease::{TenureInput, TenureOutput, TenureTiming};
 use metallb_sansio::{Duration, Instant, SeededRng};
-use metallb_speaker_core::l2::wire::arp::{self, Operation};
-use metallb_speaker_core::l2::wire::ethernet::Frame;
 use metallb_speaker_core::l2::{ForeignClaim, MacAddr};
 use metallb_speaker_core::member::{Secret, Timing};
-use metallb_speaker_core::{Change, EngineConfig, Input, Output};
+use metallb_speaker_core::{Change, EngineConfig, Input, Options, Output};
 
 use crate::client::{Client, Neighbour};
 use crate::facts::{Facts, ServiceNumber, Stream, node_name, node_number};
-use crate::host::{Event, Host, INTERFACE, address, link, mac, node_at};
-use crate::lan::{CLIENT_ISLANDS, Island, Lan};
+use crate::host::{self, Action, Event, Host, INTERFACE, SECOND_INTERFACE, address, link};
+use crate::lan::{CLIENT_ISLANDS, CLIENTS, Island, Lan, SECOND_LAN};
+use crate::leases::Leases;
+use crate::run::Happening;
 
 /// A node of the simulation, from 0.
 pub type NodeNumber = usize;
 
-enum Arrival {
+pub(crate) enum Arrival {
     /// Something reaches a node.
     Node(NodeNumber, Event),
     /// The API server says something on a connection with this number.
     Api(NodeNumber, u64, Stream, Arc<Facts>),
+    /// What the client of an island asks about a service reaches the nodes there.
+    Question(Island, ServiceNumber, Vec<u8>),
     /// A frame reaches the client of an island.
     Client(Island, Vec<u8>),
     /// A frame reaches the kernel of a node.
-    Kernel(NodeNumber, Vec<u8>),
+    Kernel(NodeNumber, u32, Vec<u8>),
+    /// A request about a Lease, with its number, reaches the API server.
+    LeaseRequest(NodeNumber, u64, TenureOutput),
+    /// The outcome of that request reaches the node, unless another did before.
+    LeaseOutcome(NodeNumber, u64, TenureInput),
+    /// The API server tells the node of a Lease, on the connection with this number.
+    LeaseSeen(NodeNumber, u64, TenureInput),
 }
 
 /// What a speaker made known, or what reached it.
@@ -61,6 +70,12 @@ pub struct Setup {
     pub secret: Option<&'static str>,
     /// Periods of membership.
     pub timing: Timing,
+    /// Whether every node has a cable to a second LAN, too.
+    pub second_lan: bool,
+    /// What can be chosen of the speakers.
+    pub options: Options,
+    /// In strict mode: times of the Leases.
+    pub leases: TenureTiming,
 }
 
 impl Setup {
@@ -75,46 +90,43 @@ impl Setup {
             api_delay,
             secret: None,
             timing: Timing::default(),
+            second_lan: false,
+            options: Options::default(),
+            leases: TenureTiming::default(),
         }
     }
 }
 
-/// Whether a frame is an ARP request for this address.
-fn asks_for(frame: &[u8], ip: std::net::IpAddr) -> bool {
-    Frame::new_checked(frame)
-        .and_then(|frame| arp::Repr::parse(frame.payload()))
-        .is_ok_and(|packet| packet.operation == Operation::Request && packet.target_ip == ip)
-}
-
 /// Whole speakers, a wire between them, clients and an API server.
 pub struct Cluster {
-    setup: Setup,
-    now: Instant,
-    hosts: Vec<Host>,
+    pub(crate) setup: Setup,
+    pub(crate) now: Instant,
+    pub(crate) hosts: Vec<Host>,
     /// Nodes by the time at which they want to be woken, and that time by node.
     wakes: BTreeSet<(Instant, NodeNumber)>,
     wake_at: Vec<Option<Instant>>,
-    lan: Lan,
-    clients: Vec<Client>,
+    pub(crate) lan: Lan,
+    pub(crate) clients: Vec<Client>,
     /// Nodes that the API server reaches.
-    api: Vec<bool>,
+    pub(crate) api: Vec<bool>,
+    pub(crate) leases: Leases,
     /// Which connection to the API server each node has; what was under way on an earlier one is lost.
-    connections: Vec<u64>,
+    pub(crate) connections: Vec<u64>,
     /// For each node and stream, when the last thing said arrives; a connection keeps its order.
     said_until: Vec<[Instant; Stream::ALL.len()]>,
     facts: Arc<Facts>,
     arrivals: BTreeMap<(Instant, u64), Arrival>,
     sequence: u64,
-    rng: SeededRng,
+    pub(crate) rng: SeededRng,
     notices: Vec<(Instant, NodeNumber, Notice)>,
-    datagrams: u64,
+    pub(crate) datagrams: u64,
 }
 
 impl Cluster {
     /// A cluster whose nodes are all off.
     pub fn new(setup: Setup) -> Self {
         let (nodes, services) = (setup.nodes, setup.services);
-        let mut lan = Lan::new(nodes);
+        let mut lan = Lan::new(nodes, setup.second_lan);
         lan.loss = setup.loss;
         Self {
             now: Instant::from_millis(1_000),
@@ -122,13 +134,12 @@ impl Cluster {
             wakes: BTreeSet::new(),
             wake_at: vec![None; nodes],
             lan,
-            clients: (0..CLIENT_ISLANDS)
-                .map(|island| Client::new(island, services))
-                .collect(),
+            clients: (0..CLIENTS).map(|island| Client::new(island, services)).collect(),
             api: vec![true; nodes],
+            leases: Leases::default(),
             connections: vec![0; nodes],
             said_until: vec![[Instant::ZERO; Stream::ALL.len()]; nodes],
-            facts: Arc::new(Facts::new(nodes, services)),
+            facts: Arc::new(Facts::new(nodes, services, setup.second_lan)),
             arrivals: BTreeMap::new(),
             sequence: 0,
             rng: SeededRng::new(setup.seed),
@@ -179,12 +190,19 @@ impl Cluster {
 
     /// The node with this hardware address.
     pub fn node_of(&self, mac: MacAddr) -> Option<NodeNumber> {
-        (0..self.size()).find(|node| self::mac(*node) == mac)
+        host::node_of(mac, self.size())
     }
 
     /// What was made known since the last call, in order.
     pub fn take_notices(&mut self) -> Vec<(Instant, NodeNumber, Notice)> {
         std::mem::take(&mut self.notices)
+    }
+
+    /// The same for people, one to a line.
+    pub fn take_story(&mut self) -> String {
+        let notices = self.take_notices().into_iter();
+        let lines = notices.map(|(at, node, notice)| format!("{at} {}", Happening::Notice(node, notice)));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// Starts a node's speaker, if it is off.
@@ -193,7 +211,8 @@ impl Cluster {
             return;
         }
         if !self.hosts[node].is_powered() {
-            self.lan.plug(node, true);
+            self.lan.plug(node, INTERFACE, true);
+            self.lan.plug(node, SECOND_INTERFACE, true);
         }
         let mut session = [0; 16];
         session[..8].copy_from_slice(&self.rng.next_u64().to_be_bytes());
@@ -209,10 +228,15 @@ impl Cluster {
                 .map_or_else(Secret::none, |secret| Secret::new(secret.as_bytes())),
             timing: self.setup.timing.clone(),
         };
-        self.hosts[node].start(self.now, config);
+        let leases = self.setup.options.strict.then_some(self.setup.leases);
+        self.hosts[node].start(self.now, config, self.setup.options.clone(), leases);
         self.connections[node] += 1;
-        if self.lan.is_plugged(node) {
-            self.tell(node, Event::Wire(Input::LinkUp(INTERFACE, link(node))));
+        self.forget_lease_requests(node);
+        for interface in [INTERFACE, SECOND_INTERFACE] {
+            if self.lan.is_plugged(node, interface) {
+                let link = link(node, interface);
+                self.tell(node, Event::Wire(Input::LinkUp(interface, link)));
+            }
         }
         self.relist(node);
         self.settle(node);
@@ -236,13 +260,39 @@ impl Cluster {
     /// Switches a whole node off.
     pub fn power_off(&mut self, node: NodeNumber) {
         self.hosts[node].power_off();
-        self.lan.plug(node, false);
+        self.lan.sleep(node, false);
+        self.lan.plug(node, INTERFACE, false);
+        self.lan.plug(node, SECOND_INTERFACE, false);
         self.settle(node);
     }
 
     /// Whether the node forwards what a client on the island sends to it, whatever its speaker does.
     pub fn forwards(&self, node: NodeNumber, island: Island) -> bool {
-        self.hosts[node].is_powered() && self.lan.island(node) == Some(island)
+        self.hosts[node].is_powered() && self.lan.is_on(node, island)
+    }
+
+    /// Suspends a whole node.
+    pub fn suspend(&mut self, node: NodeNumber) {
+        if self.hosts[node].is_powered() && !self.lan.is_asleep(node) {
+            self.hosts[node].suspend(self.now);
+            self.lan.sleep(node, true);
+            self.settle(node);
+        }
+    }
+
+    /// Wakes a suspended node. Its monotonic clock stood still meanwhile.
+    pub fn wake_up(&mut self, node: NodeNumber) {
+        if self.lan.is_asleep(node) {
+            self.lan.sleep(node, false);
+            self.hosts[node].wake_up(self.now);
+            self.settle(node);
+        }
+    }
+
+    /// The monotonic clock of a node jumps ahead.
+    pub fn jump(&mut self, node: NodeNumber, by: Duration) {
+        self.hosts[node].jump(by);
+        self.settle(node);
     }
 
     /// Takes a node's speaker from the processor; what arrives waits.
@@ -253,19 +303,19 @@ impl Cluster {
 
     /// Schedules a node's speaker again.
     pub fn resume(&mut self, node: NodeNumber) {
-        if self.hosts[node].exists() && !self.hosts[node].runs() {
+        if self.hosts[node].exists() && !self.hosts[node].runs() && !self.lan.is_asleep(node) {
             self.hosts[node].resume(self.now);
             self.settle(node);
         }
     }
 
     /// Plugs or unplugs a node's cable; the node notices by its carrier.
-    pub fn plug(&mut self, node: NodeNumber, plugged: bool) {
-        if self.lan.plug(node, plugged) {
+    pub fn plug(&mut self, node: NodeNumber, interface: u32, plugged: bool) {
+        if self.hosts[node].is_powered() && self.lan.plug(node, interface, plugged) {
             let input = if plugged {
-                Input::LinkUp(INTERFACE, link(node))
+                Input::LinkUp(interface, link(node, interface))
             } else {
-                Input::LinkDown(INTERFACE)
+                Input::LinkDown(interface)
             };
             self.tell(node, Event::Wire(input));
         }
@@ -322,6 +372,7 @@ impl Cluster {
         for stream in Stream::ALL {
             self.say(node, stream);
         }
+        self.list_leases(node);
     }
 
     fn say(&mut self, node: NodeNumber, stream: Stream) {
@@ -334,13 +385,22 @@ impl Cluster {
         }
     }
 
+    /// The islands on which a service is to be announced.
+    pub(crate) fn islands_of(&self, service: ServiceNumber) -> std::ops::Range<Island> {
+        if self.facts.interface(service) == INTERFACE {
+            0..CLIENT_ISLANDS
+        } else {
+            SECOND_LAN..CLIENTS
+        }
+    }
+
     /// Every client asks for the address of every service.
     pub fn ask(&mut self) {
-        for island in 0..self.clients.len() {
-            for service in 0..self.facts.services() {
-                if let Some(request) = self.clients[island].ask(service) {
-                    self.flood(None, island, &request);
-                }
+        for service in 0..self.facts.services() {
+            for island in self.islands_of(service) {
+                let request = self.clients[island].ask(service);
+                let at = self.now + Lan::latency(&mut self.rng);
+                self.arrive(at, Arrival::Question(island, service, request));
             }
         }
     }
@@ -364,9 +424,16 @@ impl Cluster {
                     self.notices.push((self.now, node, Notice::Informed(stream)));
                     self.tell(node, Event::Api(stream, facts));
                 }
-                Arrival::Api(..) => {}
+                Arrival::Question(island, service, frame) => self.question(island, service, &frame),
                 Arrival::Client(island, frame) => self.clients[island].hear(self.now, &frame),
-                Arrival::Kernel(node, frame) => self.kernel_answers(node, &frame),
+                Arrival::Kernel(node, interface, frame) => self.kernel_answers(node, interface, &frame),
+                Arrival::LeaseRequest(node, number, request) => self.serve_lease(node, number, request),
+                Arrival::LeaseOutcome(node, number, outcome) => self.lease_outcome(node, number, outcome),
+                Arrival::LeaseSeen(node, connection, seen) if connection == self.connections[node] => {
+                    self.tell(node, Event::Lease(seen));
+                }
+                // On a connection that is no more.
+                Arrival::Api(..) | Arrival::LeaseSeen(..) => {}
             }
         }
         while let Some((at, node)) = self.wakes.first().copied()
@@ -398,7 +465,7 @@ impl Cluster {
         self.wakes.insert((later, node));
     }
 
-    fn tell(&mut self, node: NodeNumber, event: Event) {
+    pub(crate) fn tell(&mut self, node: NodeNumber, event: Event) {
         self.hosts[node].tell(self.now, event);
         self.settle(node);
     }
@@ -406,20 +473,28 @@ impl Cluster {
     /// Carries out what the node wants, and notes when it wants to be woken.
     fn settle(&mut self, node: NodeNumber) {
         let mut ended = false;
-        while let Some(output) = self.hosts[node].poll_output() {
+        while let Some(action) = self.hosts[node].poll_output(self.now) {
+            let output = match action {
+                Action::Speaker(output) => output,
+                Action::Lease(request) => {
+                    self.request_lease(node, request);
+                    continue;
+                }
+            };
             let notice = match output {
                 Output::Datagram { to, datagram } => {
                     self.carry(node, to, datagram);
                     continue;
                 }
-                Output::Frame { frame, .. } => {
-                    if let Some(island) = self.lan.island(node) {
-                        self.flood(Some(node), island, &frame);
+                Output::Frame { interface, frame } => {
+                    if let Some(island) = self.lan.reaches(node, interface) {
+                        self.flood(node, island, &frame);
                     }
                     continue;
                 }
                 Output::ForeignClaim(claim) => Notice::Foreign(claim),
-                Output::Probed { .. } | Output::Join(..) | Output::Part(..) => continue,
+                // The host has dealt with the others.
+                Output::Probed { .. } | Output::Join(..) | Output::Part(..) | Output::Want(..) => continue,
                 Output::Left => {
                     ended = true;
                     continue;
@@ -443,75 +518,7 @@ impl Cluster {
         }
     }
 
-    fn carry(&mut self, from: NodeNumber, to: std::net::SocketAddr, datagram: Vec<u8>) {
-        self.datagrams += 1;
-        let Some(to) = node_at(to, self.size()) else {
-            return;
-        };
-        if self.lan.hears(from, to) && !self.lan.loses(&mut self.rng) {
-            let at = self.now + Lan::latency(&mut self.rng);
-            let input = Input::Datagram {
-                from: address(from),
-                datagram,
-            };
-            self.arrive(at, Arrival::Node(to, Event::Wire(input)));
-        }
-    }
-
-    /// What a switch does with a frame from a node, or from the client: to one when it knows where, to all otherwise.
-    fn flood(&mut self, from: Option<NodeNumber>, island: Island, frame: &[u8]) {
-        let Ok(header) = Frame::new_checked(frame) else {
-            return;
-        };
-        let destination = header.destination();
-        let to_all = !destination.is_unicast();
-        if from.is_some() && island < CLIENT_ISLANDS && (to_all || destination == self.clients[island].mac) {
-            let at = self.now + Lan::latency(&mut self.rng);
-            self.arrive(at, Arrival::Client(island, frame.to_vec()));
-        }
-        for node in 0..self.size() {
-            let wanted = to_all || destination == mac(node);
-            let hears = from.map_or(self.lan.island(node) == Some(island), |from| {
-                self.lan.hears(from, node)
-            });
-            if wanted && hears && from != Some(node) && self.hosts[node].is_powered() {
-                if from.is_some() && self.lan.loses(&mut self.rng) {
-                    continue;
-                }
-                if asks_for(frame, address(node).ip()) {
-                    let at = self.now + Lan::latency(&mut self.rng);
-                    self.arrive(at, Arrival::Kernel(node, frame.to_vec()));
-                }
-                if !self.hosts[node].exists() {
-                    continue;
-                }
-                let at = self.now + Lan::latency(&mut self.rng);
-                self.arrive(
-                    at,
-                    Arrival::Node(node, Event::Wire(Input::Frame(INTERFACE, frame.to_vec()))),
-                );
-            }
-        }
-    }
-
-    /// The kernel answers for the node's own address, whether a speaker runs or not.
-    fn kernel_answers(&mut self, node: NodeNumber, bytes: &[u8]) {
-        let Ok(frame) = Frame::new_checked(bytes) else {
-            return;
-        };
-        let Ok(packet) = arp::Repr::parse(frame.payload()) else {
-            return;
-        };
-        let own = std::net::IpAddr::V4(packet.target_ip) == address(node).ip();
-        if let (true, Operation::Request, Some(island)) = (own, packet.operation, self.lan.island(node))
-            && self.hosts[node].is_powered()
-        {
-            let reply = arp::Repr::reply_to(&packet, mac(node)).emit(packet.sender_mac);
-            self.flood(Some(node), island, &reply);
-        }
-    }
-
-    fn arrive(&mut self, at: Instant, arrival: Arrival) {
+    pub(crate) fn arrive(&mut self, at: Instant, arrival: Arrival) {
         self.sequence += 1;
         self.arrivals.insert((at, self.sequence), arrival);
     }

@@ -1,7 +1,7 @@
 //! What the virtual API server says.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use metallb_model::{Config, Kind, Labels, ObjectRef, Source, Sources};
@@ -10,12 +10,14 @@ use metallb_speaker_core::{ServiceKey, WorldInput};
 use serde_json::json;
 
 use crate::NodeNumber;
+use crate::host::{INTERFACE, SECOND_INTERFACE};
 
 const NAMESPACE: &str = "metallb-system";
 /// Nodes with this label are selected by the one `L2Advertisement`.
 const EDGE_LABEL: &str = "example.com/edge";
 
-/// A service of the simulation, from 0.
+/// A service of the simulation, from 0: every third has an IPv6 address, every second is `Local`, and every fourth is
+/// announced on the second LAN where there is one.
 pub type ServiceNumber = usize;
 
 /// A watch of the API server. Each has a connection of its own, so that what it says arrives at a time of its own.
@@ -62,6 +64,7 @@ pub struct Facts {
     services: Vec<Service>,
     nodes: Vec<Node>,
     config: Arc<Config>,
+    second_lan: bool,
     /// Changes of all streams so far, from 1.
     revision: u64,
     /// The revision of the last change of each stream.
@@ -80,7 +83,7 @@ pub(crate) fn node_number(name: &str) -> Option<NodeNumber> {
 
 impl Facts {
     /// `nodes` nodes and `services` services, each with an endpoint on every node; every other one is `Local`.
-    pub fn new(nodes: usize, services: usize) -> Self {
+    pub fn new(nodes: usize, services: usize, second_lan: bool) -> Self {
         let service = |n: usize| Service {
             present: true,
             local: n % 2 == 1,
@@ -95,7 +98,8 @@ impl Facts {
                 };
                 nodes
             ],
-            config: config(),
+            config: config(second_lan),
+            second_lan,
             revision: 1,
             versions: [1; Stream::ALL.len()],
         }
@@ -108,8 +112,36 @@ impl Facts {
 
     /// The address of a service.
     pub fn address(service: ServiceNumber) -> IpAddr {
-        let number = u32::try_from(service).unwrap_or(u32::MAX);
-        IpAddr::from((u32::from_be_bytes([10, 200, 0, 1]).wrapping_add(number)).to_be_bytes())
+        let number = service as u16 + 1;
+        let second = service % 4 == 3;
+        let [high, low] = number.to_be_bytes();
+        if service % 3 == 2 {
+            Ipv6Addr::new(0x2001, 0xdb8, 0x200 + u16::from(second), 0, 0, 0, 0, number).into()
+        } else {
+            IpAddr::from([10, 200, high | if second { 0x80 } else { 0 }, low])
+        }
+    }
+
+    /// The service that has the address.
+    pub(crate) fn service_of(address: IpAddr) -> Option<ServiceNumber> {
+        let number = match address {
+            IpAddr::V4(ip) => {
+                let [_, _, high, low] = ip.octets();
+                u16::from_be_bytes([high & 0x7f, low])
+            }
+            IpAddr::V6(ip) => ip.segments()[7],
+        };
+        let service = usize::from(number).checked_sub(1)?;
+        (Self::address(service) == address).then_some(service)
+    }
+
+    /// The interface on which it is announced.
+    pub(crate) fn interface(&self, service: ServiceNumber) -> u32 {
+        if self.second_lan && service % 4 == 3 {
+            SECOND_INTERFACE
+        } else {
+            INTERFACE
+        }
     }
 
     /// The key of a service.
@@ -246,36 +278,51 @@ impl Service {
     }
 }
 
-fn config() -> Arc<Config> {
-    let object = |kind| ObjectRef {
+fn config(second_lan: bool) -> Arc<Config> {
+    let object = |kind, name: &str| ObjectRef {
         kind,
         namespace: NAMESPACE.into(),
-        name: "all".into(),
+        name: name.into(),
         uid: String::new(),
         created: 0,
         generation: 1,
     };
-    let pool = json!({ "addresses": ["10.200.0.0/16"] });
-    let edge = json!({ "nodeSelectors": [{ "matchLabels": { EDGE_LABEL: "" } }] });
-    let sources = Sources {
-        pools: vec![Source::from_json(
-            object(Kind::IpAddressPool),
-            Labels::new(),
-            pool,
-            None,
-        )],
-        l2_advertisements: vec![Source::from_json(
-            object(Kind::L2Advertisement),
-            Labels::new(),
-            edge,
-            None,
-        )],
-        ..Sources::default()
-    };
+    let mut sources = Sources::default();
+    for (name, interface, addresses) in [
+        ("first", "eth0", ["10.200.0.0/17", "2001:db8:200::/64"]),
+        ("second", "eth1", ["10.200.128.0/17", "2001:db8:201::/64"]),
+    ] {
+        let pool = json!({ "addresses": addresses });
+        let mut advertisement = json!({
+            "ipAddressPools": [name],
+            "nodeSelectors": [{ "matchLabels": { EDGE_LABEL: "" } }],
+        });
+        if second_lan {
+            advertisement["interfaces"] = json!([interface]);
+        }
+        let pool = Source::from_json(object(Kind::IpAddressPool, name), Labels::new(), pool, None);
+        sources.pools.push(pool);
+        let object = object(Kind::L2Advertisement, name);
+        let advertisement = Source::from_json(object, Labels::new(), advertisement, None);
+        sources.l2_advertisements.push(advertisement);
+    }
     let (config, issues) = Config::from_sources(&sources, NAMESPACE);
     assert!(
         issues.is_empty(),
         "the simulation's own configuration is valid: {issues:?}"
     );
     Arc::new(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_lead_back_to_their_services() {
+        for service in 0..2_000 {
+            assert_eq!(Facts::service_of(Facts::address(service)), Some(service));
+        }
+        assert_eq!(Facts::service_of(IpAddr::from([10, 200, 255, 1])), None);
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use metallb_sansio::{Duration, SeededRng};
 
+use crate::host::{INTERFACE, SECOND_INTERFACE};
 use crate::lan::CLIENT_ISLANDS;
 use crate::{Cluster, NodeNumber, ServiceNumber};
 
@@ -26,10 +27,18 @@ pub enum Fault {
     Pause(NodeNumber, Duration),
     /// A speaker is scheduled again.
     Resume(NodeNumber),
-    /// A cable is pulled; the node sees its carrier go.
-    Unplug(NodeNumber),
+    /// A cable is pulled from an interface; the node sees its carrier go.
+    Unplug(NodeNumber, u32),
     /// A cable is plugged in.
-    Plug(NodeNumber),
+    Plug(NodeNumber, u32),
+    /// An interface loses its carrier for a moment.
+    Flap(NodeNumber, u32, Duration),
+    /// A whole node is suspended for a while; its monotonic clock stands still.
+    Suspend(NodeNumber, Duration),
+    /// It goes on.
+    WakeUp(NodeNumber),
+    /// The monotonic clock of a node jumps ahead.
+    Jump(NodeNumber, Duration),
     /// A node is cut off behind its switch; its carrier stays.
     Isolate(NodeNumber),
     /// The LAN falls apart: these nodes are on the other island.
@@ -62,7 +71,23 @@ impl Fault {
         let node = some(size);
         let service = some(cluster.facts().services());
         let runs = cluster.host(node).runs();
-        match some(26) {
+        let interface = if cluster.lan().has_second() && some(2) == 0 {
+            SECOND_INTERFACE
+        } else {
+            INTERFACE
+        };
+        let mut some = |bound: usize| rng.below(bound as u64) as usize;
+        match some(32) {
+            26 | 27 if runs => Self::Flap(
+                node,
+                interface,
+                Duration::from_millis([5, 60, 400, 2_000][some(4)]),
+            ),
+            28 if runs => {
+                let longest = [300, 2_000, 20_000][some(3)];
+                Self::Suspend(node, Duration::from_millis(longest))
+            }
+            29 => Self::Jump(node, Duration::from_millis([50, 500, 5_000, 3_600_000][some(4)])),
             24 if runs => Self::PowerOff(node),
             25 if runs => Self::Roll(node, Duration::from_millis([600, 1_000, 4_000, 40_000][some(4)])),
             0 | 1 if runs => Self::Kill(node),
@@ -76,8 +101,8 @@ impl Fault {
                     rng.up_to(Duration::from_millis(longest)) + Duration::from_millis(5),
                 )
             }
-            4..=7 => Self::Unplug(node),
-            8 => Self::Plug(node),
+            4..=7 => Self::Unplug(node, interface),
+            8 => Self::Plug(node, interface),
             9 | 10 => Self::Isolate(node),
             11 | 12 => Self::Split((0..size).filter(|_| rng.percent(50)).collect()),
             13 | 14 => Self::Heal,
@@ -114,8 +139,18 @@ impl Fault {
                 return Some((*length, Self::Resume(*node)));
             }
             Self::Resume(node) => cluster.resume(*node),
-            Self::Unplug(node) => cluster.plug(*node, false),
-            Self::Plug(node) => cluster.plug(*node, true),
+            Self::Unplug(node, interface) => cluster.plug(*node, *interface, false),
+            Self::Plug(node, interface) => cluster.plug(*node, *interface, true),
+            Self::Flap(node, interface, length) => {
+                cluster.plug(*node, *interface, false);
+                return Some((*length, Self::Plug(*node, *interface)));
+            }
+            Self::Suspend(node, length) => {
+                cluster.suspend(*node);
+                return Some((*length, Self::WakeUp(*node)));
+            }
+            Self::WakeUp(node) => cluster.wake_up(*node),
+            Self::Jump(node, by) => cluster.jump(*node, *by),
             Self::Isolate(node) => cluster.isolate(*node),
             Self::Split(nodes) => nodes
                 .iter()
@@ -134,8 +169,10 @@ impl Fault {
             Self::RepairAll => {
                 cluster.clear_deafness();
                 for node in all {
+                    cluster.wake_up(node);
                     cluster.resume(node);
-                    cluster.plug(node, true);
+                    cluster.plug(node, INTERFACE, true);
+                    cluster.plug(node, SECOND_INTERFACE, true);
                     cluster.drift(node, 0);
                     cluster.connect_api(node, true);
                     cluster.start(node);
@@ -155,7 +192,9 @@ impl Fault {
                 | Self::Roll(..)
                 | Self::Restart(..)
                 | Self::Pause(..)
-                | Self::Unplug(_)
+                | Self::Unplug(..)
+                | Self::Flap(..)
+                | Self::Suspend(..)
                 | Self::Isolate(_)
                 | Self::Split(_)
                 | Self::Deafen(..)
@@ -174,8 +213,11 @@ impl Fault {
             | Self::Restart(node, _)
             | Self::Pause(node, _)
             | Self::Resume(node)
-            | Self::Unplug(node)
-            | Self::Plug(node)
+            | Self::Unplug(node, _)
+            | Self::Plug(node, _)
+            | Self::Flap(node, ..)
+            | Self::Suspend(node, _)
+            | Self::WakeUp(node)
             | Self::Isolate(node) => [*node].into(),
             // Whoever changes islands brings along what it believed on the other.
             Self::Split(_) | Self::Heal | Self::RepairAll => (0..cluster.size()).collect(),
@@ -192,8 +234,9 @@ impl Fault {
                     (0..cluster.size()).collect()
                 }
             }
-            // None of these is a reason either; a new fact is one where and when it arrives.
-            Self::CutApi(_)
+            // That a clock jumps is no reason. Nor are these; a new fact is one where and when it arrives.
+            Self::Jump(..)
+            | Self::CutApi(_)
             | Self::RestoreApi
             | Self::Exclude(..)
             | Self::Label(..)

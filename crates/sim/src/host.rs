@@ -1,18 +1,22 @@
-//! A node: its speaker's process, and what waits for it while it is not scheduled.
+//! A node: its speaker's process, its clock, and what waits for it while it is not scheduled.
 
-use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use metallb_sansio::{Instant, Machine as _};
+use metallb_lease::{TenureInput, TenureMachine, TenureOutput, TenureTiming};
+use metallb_sansio::{Duration, Instant, Machine as _};
+use metallb_speaker_core::l2::wire::ndp;
 use metallb_speaker_core::l2::{Link, MacAddr};
-use metallb_speaker_core::{EngineConfig, Input, Output, World, WorldInput};
+use metallb_speaker_core::{EngineConfig, Input, Options, Output, World, WorldInput};
 
 use crate::facts::{Facts, Stream, node_name};
 use crate::{NodeNumber, ServiceNumber};
 
-/// The one interface of every node.
+/// The interface of every node on the first LAN.
 pub(crate) const INTERFACE: u32 = 1;
+/// The one on the second LAN, where there is one.
+pub(crate) const SECOND_INTERFACE: u32 = 2;
 /// Datagrams, and frames, that the kernel keeps for a process that does not read: 208 KiB of about 700 bytes each.
 const RECEIVE_BUFFER: usize = 300;
 
@@ -21,19 +25,39 @@ pub(crate) fn address(node: NodeNumber) -> SocketAddr {
 }
 
 pub(crate) fn node_at(address: SocketAddr, nodes: usize) -> Option<NodeNumber> {
-    (0..nodes).find(|node| self::address(*node) == address)
+    let IpAddr::V4(ip) = address.ip() else {
+        return None;
+    };
+    let page = usize::from(address.port().checked_sub(7_946)?);
+    let node = page * 250 + usize::from(ip.octets()[3].checked_sub(1)?);
+    (node < nodes).then_some(node)
 }
 
-pub(crate) fn mac(node: NodeNumber) -> MacAddr {
-    MacAddr([2, 0, 0, 0, (node >> 8) as u8, node as u8])
+pub(crate) fn mac(node: NodeNumber, interface: u32) -> MacAddr {
+    MacAddr([2, 0, 0, interface as u8, (node >> 8) as u8, node as u8])
 }
 
-pub(crate) fn link(node: NodeNumber) -> Link {
+pub(crate) fn node_of(mac: MacAddr, nodes: usize) -> Option<NodeNumber> {
+    let [2, 0, 0, INTERFACE_BYTE | SECOND_BYTE, high, low] = mac.0 else {
+        return None;
+    };
+    let node = usize::from(u16::from_be_bytes([high, low]));
+    (node < nodes).then_some(node)
+}
+
+const INTERFACE_BYTE: u8 = INTERFACE as u8;
+const SECOND_BYTE: u8 = SECOND_INTERFACE as u8;
+
+pub(crate) fn link_local(node: NodeNumber, interface: u32) -> Ipv6Addr {
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, interface as u16, node as u16 + 1)
+}
+
+pub(crate) fn link(node: NodeNumber, interface: u32) -> Link {
     Link {
-        name: "eth0".into(),
-        mac: mac(node),
+        name: format!("eth{}", interface - 1).into(),
+        mac: mac(node, interface),
         arp: true,
-        link_local: None,
+        link_local: Some(link_local(node, interface)),
     }
 }
 
@@ -44,6 +68,16 @@ pub(crate) enum Event {
     Wire(Input),
     /// The API server says this.
     Api(Stream, Arc<Facts>),
+    /// The API server says this of a Lease.
+    Lease(TenureInput),
+}
+
+/// What a node wants done.
+pub(crate) enum Action {
+    /// Something of its speaker.
+    Speaker(Output),
+    /// A request about a Lease.
+    Lease(TenureOutput),
 }
 
 /// One node.
@@ -51,6 +85,7 @@ pub(crate) struct Host {
     number: NodeNumber,
     peers: usize,
     world: Option<World>,
+    tenures: Option<TenureMachine>,
     paused: bool,
     waiting: VecDeque<Event>,
     /// What each stream last said, before everything was listed once.
@@ -62,6 +97,20 @@ pub(crate) struct Host {
     pub(crate) lives: u64,
     /// The node is switched on, whatever its speaker does.
     powered: bool,
+    /// Multicast groups that are heard, by interface.
+    groups: BTreeSet<(u32, Ipv6Addr)>,
+    /// By how much the node's monotonic clock is ahead of the simulation's: it stood still while the node was suspended, or
+    /// jumped.
+    ahead: i64,
+    asleep_since: Option<Instant>,
+}
+
+fn shifted(at: Instant, by: i64) -> Instant {
+    Instant::from_nanos(at.as_nanos().saturating_add_signed(by))
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 impl Host {
@@ -70,6 +119,7 @@ impl Host {
             number,
             peers,
             world: None,
+            tenures: None,
             paused: false,
             waiting: VecDeque::new(),
             listed: Default::default(),
@@ -77,13 +127,30 @@ impl Host {
             synced: false,
             lives: 0,
             powered: true,
+            groups: BTreeSet::new(),
+            ahead: 0,
+            asleep_since: None,
         }
     }
 
-    pub(crate) fn start(&mut self, now: Instant, config: EngineConfig) {
+    /// The node's own clock.
+    fn clock(&self, now: Instant) -> Instant {
+        shifted(now, self.ahead)
+    }
+
+    pub(crate) fn start(
+        &mut self,
+        now: Instant,
+        config: EngineConfig,
+        options: Options,
+        leases: Option<TenureTiming>,
+    ) {
+        let local = self.clock(now);
         *self = Self {
-            world: Some(World::new(now, config, false)),
+            tenures: leases.map(|timing| TenureMachine::new(node_name(self.number), timing, local)),
+            world: Some(World::with_options(local, config, options)),
             lives: self.lives + 1,
+            ahead: self.ahead,
             ..Self::new(self.number, self.peers)
         };
     }
@@ -91,6 +158,7 @@ impl Host {
     pub(crate) fn power_off(&mut self) {
         self.kill();
         self.powered = false;
+        self.asleep_since = None;
     }
 
     /// The node is switched on, so its kernel answers and forwards.
@@ -100,7 +168,9 @@ impl Host {
 
     pub(crate) fn kill(&mut self) {
         self.world = None;
+        self.tenures = None;
         self.waiting.clear();
+        self.groups.clear();
         self.paused = false;
     }
 
@@ -140,25 +210,89 @@ impl Host {
         })
     }
 
+    /// Who answers for the service in its view.
+    pub(crate) fn acting(&self, service: ServiceNumber) -> Option<&str> {
+        let acting = self.world.as_ref()?.engine().acting(&Facts::key(service));
+        acting.map(|name| &**name)
+    }
+
+    /// It answers for the address, or may.
+    pub(crate) fn holds(&self, address: IpAddr) -> bool {
+        self.world
+            .as_ref()
+            .is_some_and(|world| world.engine().holds(address))
+    }
+
+    /// Whether its process hears the group to which this frame goes. Switches that snoop keep it from all others.
+    pub(crate) fn hears_group(&self, interface: u32, destination: MacAddr) -> bool {
+        let [0x33, 0x33, 0xff, ..] = destination.0 else {
+            return true;
+        };
+        let mut groups = self.groups.iter();
+        groups.any(|(on, group)| *on == interface && ndp::multicast_mac(*group) == destination)
+    }
+
     /// When it wants to be woken.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         if self.paused {
-            None
-        } else {
-            self.world.as_ref()?.poll_timeout()
+            return None;
         }
+        let world = self.world.as_ref()?.poll_timeout();
+        let tenures = self.tenures.as_ref().and_then(TenureMachine::poll_timeout);
+        let at = world.into_iter().chain(tenures).min()?;
+        Some(shifted(at, -self.ahead))
     }
 
     pub(crate) fn wake(&mut self, now: Instant) {
-        if let Some(world) = self.world.as_mut().filter(|_| !self.paused)
-            && world.poll_timeout().is_some_and(|at| at <= now)
-        {
+        if self.paused {
+            return;
+        }
+        let now = self.clock(now);
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if let Some(world) = self.world.as_mut().filter(|world| due(world.poll_timeout())) {
             world.handle_timeout(now);
+        }
+        if let Some(tenures) = self
+            .tenures
+            .as_mut()
+            .filter(|tenures| due(tenures.poll_timeout()))
+        {
+            tenures.handle_timeout(now);
         }
     }
 
-    pub(crate) fn poll_output(&mut self) -> Option<Output> {
-        self.world.as_mut()?.poll_output()
+    /// What it wants done next. What its two machines want of each other is done here.
+    pub(crate) fn poll_output(&mut self, now: Instant) -> Option<Action> {
+        let now = self.clock(now);
+        loop {
+            let world = self.world.as_mut()?;
+            match world.poll_output() {
+                Some(Output::Join(interface, group)) => {
+                    self.groups.insert((interface, group));
+                }
+                Some(Output::Part(interface, group)) => {
+                    self.groups.remove(&(interface, group));
+                }
+                Some(Output::Want(address, wanted)) => {
+                    if let Some(tenures) = &mut self.tenures {
+                        tenures.handle(now, TenureInput::Want(address, wanted));
+                    }
+                }
+                Some(output) => return Some(Action::Speaker(output)),
+                None => match self.tenures.as_mut()?.poll_output()? {
+                    TenureOutput::Tenure(until) => {
+                        world.handle(now, WorldInput::Wire(Input::Tenure(until)));
+                    }
+                    TenureOutput::Granted(address, granted) => {
+                        world.handle(now, WorldInput::Wire(Input::Granted(address, granted)));
+                    }
+                    TenureOutput::Holder(address, holder) => {
+                        world.handle(now, WorldInput::Wire(Input::Holder(address, holder)));
+                    }
+                    request => return Some(Action::Lease(request)),
+                },
+            }
+        }
     }
 
     /// Lets an event happen, or wait when the process is not scheduled.
@@ -181,6 +315,7 @@ impl Host {
             }
             return;
         }
+        let now = self.clock(now);
         self.take(now, event);
     }
 
@@ -195,19 +330,54 @@ impl Host {
         let (datagrams, rest): (Vec<Event>, Vec<Event>) = waiting
             .into_iter()
             .partition(|event| matches!(event, Event::Wire(Input::Datagram { .. })));
+        let local = self.clock(now);
         for event in datagrams {
-            self.take(now, event);
+            self.take(local, event);
         }
         self.wake(now);
         for event in rest {
-            self.take(now, event);
+            self.take(local, event);
         }
+    }
+
+    /// The whole node is suspended.
+    pub(crate) fn suspend(&mut self, now: Instant) {
+        self.pause();
+        self.asleep_since.get_or_insert(now);
+    }
+
+    /// It goes on; its monotonic clock stood still.
+    pub(crate) fn wake_up(&mut self, now: Instant) {
+        if let Some(since) = self.asleep_since.take() {
+            // Strict mode demands a clock that goes on.
+            if self.tenures.is_none() {
+                self.ahead -= nanos(now - since);
+            }
+            if self.paused {
+                self.resume(now);
+            }
+        }
+    }
+
+    /// The clock jumps ahead.
+    pub(crate) fn jump(&mut self, by: Duration) {
+        self.ahead += nanos(by);
     }
 
     fn take(&mut self, now: Instant, event: Event) {
         let Some(world) = &mut self.world else { return };
         match event {
-            Event::Wire(input) => world.handle(now, WorldInput::Wire(input)),
+            Event::Wire(input) => {
+                if let Input::LinkDown(interface) = input {
+                    self.groups.retain(|(on, _)| *on != interface);
+                }
+                world.handle(now, WorldInput::Wire(input));
+            }
+            Event::Lease(input) => {
+                if let Some(tenures) = &mut self.tenures {
+                    tenures.handle(now, input);
+                }
+            }
             Event::Api(stream, facts) => {
                 self.versions[stream as usize] = facts.version(stream);
                 if self.synced {

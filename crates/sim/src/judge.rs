@@ -7,7 +7,7 @@ use metallb_speaker_core::election::rank;
 use metallb_speaker_core::{Change, GRACE};
 
 use crate::facts::{Facts, node_name, node_number};
-use crate::lan::{CLIENT_ISLANDS, Island};
+use crate::lan::{CLIENTS, Island, SECOND_LAN};
 use crate::{Cluster, Fault, NodeNumber, Notice, ServiceNumber};
 
 /// How often the clients ask: the resolution of what they see.
@@ -37,14 +37,15 @@ impl Bounds {
     ///   20 ms for the news to get round, each per cent of loss 60 ms for what has to be said again.
     /// * Hand-over: a speaker that starts presumes its peers alive for 100 ms after it has heard the first; the bound adds
     ///   the resolution of what clients see and, again, what gets lost.
-    /// * Convergence: a take-over, and then the healing of a partition: the silent are called every 200 to 250 ms, eight
+    /// * Convergence: a take-over, and then the healing of a partition: the silent are called every 120 to 150 ms, eight
     ///   at a time, take a new life and are called again.
+    /// * Two owners: at most as long as it takes the two to hear of each other again, by such a call.
     pub fn of(nodes: usize, loss: u8) -> Self {
         let (nodes, loss) = (nodes as u64, u64::from(loss));
         let takeover = Duration::from_millis(1_900 + 20 * nodes + 60 * loss);
         Self {
             takeover,
-            double: Duration::from_millis(300 + 20 * loss),
+            double: Duration::from_millis(300 + 25 * loss),
             handover: Duration::from_millis(200 + 30 * loss),
             converged: takeover + Duration::from_millis(800 + 20 * nodes + 60 * loss),
             causes: loss <= 5,
@@ -106,7 +107,9 @@ pub(crate) struct Judge {
     paused: BTreeMap<NodeNumber, (Instant, bool)>,
     /// Since when each node whose speaker does not take part has been so, and whether the end of its grace was noted.
     away: BTreeMap<NodeNumber, (Instant, bool)>,
-    watches: Vec<[Watch; CLIENT_ISLANDS]>,
+    watches: Vec<[Watch; CLIENTS]>,
+    /// Whether addresses stay with whoever has them.
+    non_preempt: bool,
     pub(crate) seen: Seen,
 }
 
@@ -136,7 +139,8 @@ impl Judge {
             failed: now,
             paused: BTreeMap::new(),
             away: BTreeMap::new(),
-            watches: vec![[watch; CLIENT_ISLANDS]; services],
+            watches: vec![[watch; CLIENTS]; services],
+            non_preempt: cluster.setup.options.non_preempt,
             seen: Seen::default(),
         }
     }
@@ -150,11 +154,11 @@ impl Judge {
             self.failed = now;
         }
         match fault {
-            Fault::Pause(node, _) => {
+            Fault::Pause(node, _) | Fault::Suspend(node, _) => {
                 self.paused.insert(*node, (now, unnoticed));
             }
             // It still believes in whoever failed meanwhile or just before, and finds out only now.
-            Fault::Resume(node) => {
+            Fault::Resume(node) | Fault::WakeUp(node) => {
                 let pause = self.paused.remove(node);
                 if pause.is_some_and(|(since, unnoticed)| unnoticed || self.failed > since) {
                     self.failed = now;
@@ -210,10 +214,19 @@ impl Judge {
             Notice::Change(change) => return self.change(cluster, at, node, change),
             // Somebody stands in for one whom this node cannot hear, or not often enough: who that is it cannot know.
             Notice::Foreign(_) if self.relayed || !self.bounds.causes => {}
+            // An interface just plugged in may be heard before its node has told of it.
+            Notice::Foreign(claim) if cluster.node_of(claim.mac).is_some_and(|n| self.is_touched(at, n)) => {}
             Notice::Foreign(claim) => return Err(format!("no strangers: n{node} holds {claim:?} for one")),
             Notice::Liveness(..) | Notice::Rejoined => {}
         }
         Ok(())
+    }
+
+    /// Whether something was done to the node a moment ago.
+    fn is_touched(&self, at: Instant, node: NodeNumber) -> bool {
+        let moment = Duration::from_millis(20);
+        let mut recent = self.causes.iter().filter(|cause| at - cause.at <= moment);
+        recent.any(|cause| cause.nodes.contains(&node))
     }
 
     fn change(
@@ -269,7 +282,7 @@ impl Judge {
         let now = cluster.now();
         self.follow_away(cluster);
         for service in 0..self.watches.len() {
-            for island in 0..CLIENT_ISLANDS {
+            for island in cluster.islands_of(service) {
                 self.look_at(cluster, island, service)?;
             }
         }
@@ -312,7 +325,7 @@ impl Judge {
     fn able(cluster: &Cluster, island: Island, service: ServiceNumber, node: NodeNumber) -> bool {
         let host = cluster.host(node);
         host.runs()
-            && cluster.lan().island(node) == Some(island)
+            && cluster.lan().is_on(node, island)
             && host.is_informed(cluster.facts())
             && cluster.facts().eligible(service, node)
     }
@@ -325,14 +338,16 @@ impl Judge {
         let expected = self.ranks[service].iter().copied().find(|node| able(*node));
         let running = (0..cluster.size()).filter(|node| cluster.host(*node).takes_part());
         let here: Vec<NodeNumber> = running
-            .filter(|node| cluster.lan().island(*node) == Some(island))
+            .filter(|node| cluster.lan().is_on(*node, island))
             .collect();
-        // Those who know the present truth hold a node for the owner that does not know yet that it is. How long that
-        // lasts is the API server's affair; a node that has just started is no excuse.
-        let stale = here.iter().any(|node| {
-            let host = cluster.host(*node);
-            host.is_synced() && !host.is_informed(cluster.facts())
-        });
+        // Those who know the present truth hold a node for the owner that does not know yet that it is, until they have
+        // told it. A node that has just started is no excuse.
+        let recent = now - self.disturbed <= bounds.takeover;
+        let stale = recent
+            && here.iter().any(|node| {
+                let host = cluster.host(*node);
+                host.is_synced() && !host.is_informed(cluster.facts())
+            });
         // An answer that leads nowhere is none.
         let answerers: BTreeSet<NodeNumber> = cluster
             .neighbour(island, service)
@@ -388,10 +403,10 @@ impl Judge {
             .all(|node| cluster.host(*node).is_informed(cluster.facts()));
         // One for each group of nodes that hear each other: the client may hear more.
         let components = cluster.lan().components(here);
-        match (
-            answerers.len() > 1 && informed && components.len() == 1,
-            watch.several,
-        ) {
+        // On the second LAN those hear each other that membership, which is on the first, may have lost.
+        let whole = components.len() == 1;
+        let judged = whole || island != SECOND_LAN;
+        match (answerers.len() > 1 && informed && whole, watch.several) {
             (true, None) => watch.several = Some(now),
             (false, Some(since)) => {
                 let double = now - since;
@@ -407,8 +422,13 @@ impl Judge {
             }
             _ => {}
         }
-        if informed && now - self.disturbed > bounds.converged {
+        if informed && judged && now - self.disturbed > bounds.converged {
+            let keeps = self.non_preempt;
             let first = |of: &BTreeSet<_>| {
+                // Whoever has it keeps it; that all agree who that is, the views tell.
+                if let Some(one) = answerers.iter().find(|n| keeps && of.contains(*n) && able(**n)) {
+                    return Some(*one);
+                }
                 self.ranks[service]
                     .iter()
                     .copied()
@@ -423,7 +443,11 @@ impl Judge {
             let better = |node: &&NodeNumber| !expected.contains(node);
             let kept = self.ranks[service].iter().take_while(better).copied();
             let kept = kept.filter(|node| absent.contains(node) && cluster.facts().eligible(service, *node));
-            let kept: BTreeSet<NodeNumber> = kept.collect();
+            let mut kept: BTreeSet<NodeNumber> = kept.collect();
+            if keeps {
+                let eligible = |node: &NodeNumber| cluster.facts().eligible(service, *node);
+                kept = absent.iter().copied().filter(eligible).collect();
+            }
             let right = |node: &NodeNumber| expected.contains(node) || kept.contains(node);
             if !expected.is_empty() && !cached.is_some_and(|cached| right(&cached)) {
                 return Err(format!(
@@ -455,13 +479,28 @@ impl Judge {
                 let eligible = |node: &&NodeNumber| {
                     component.contains(*node) && cluster.facts().eligible(service, **node)
                 };
-                let expected: BTreeSet<NodeNumber> =
-                    ranks.iter().find(eligible).copied().into_iter().collect();
+                let interface = cluster.facts().interface(service);
+                let usable = |node: &&NodeNumber| cluster.lan().is_plugged(**node, interface);
+                let candidates = || ranks.iter().filter(eligible);
+                let first = candidates().find(usable).or_else(|| candidates().next());
+                let mut expected: BTreeSet<NodeNumber> = first.copied().into_iter().collect();
                 let holders: BTreeSet<NodeNumber> = component
                     .iter()
                     .copied()
                     .filter(|node| cluster.host(*node).acts(service))
                     .collect();
+                if self.non_preempt && holders.len() == 1 && candidates().any(|node| holders.contains(node)) {
+                    expected.clone_from(&holders);
+                }
+                let views: BTreeSet<Option<&str>> = component
+                    .iter()
+                    .map(|node| cluster.host(*node).acting(service))
+                    .collect();
+                if views.len() > 1 && !expected.is_empty() {
+                    return Err(format!(
+                        "all agree: who answers for service {service} in {component:?}: {views:?}"
+                    ));
+                }
                 if holders != expected {
                     return Err(format!(
                         "one owner: of service {service} in {component:?}: {holders:?}, not {expected:?}"

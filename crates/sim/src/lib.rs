@@ -1,9 +1,10 @@
 //! Seeded simulation of whole speakers on a virtual LAN.
 //!
 //! A [`Cluster`] is a number of [`metallb_speaker_core::World`]s, the same code that the binary runs, on a wire with
-//! latency, loss, cut cables and partitions, with clients that ask by ARP, under an API server that tells each of them
-//! facts with delays of their own or not at all. One thread, one virtual clock: a run is a function of its seed, so a
-//! failing seed replays.
+//! latency, loss, cut cables and partitions, with clients that ask by ARP and neighbour solicitation, switches that forward
+//! multicast only to those who joined the group, perhaps a second LAN, under an API server that tells each of them
+//! facts with delays of their own or not at all, and that keeps Leases. Nodes may be suspended and their clocks jump. One thread,
+//! one virtual clock: a run is a function of its seed, so a failing seed replays.
 //!
 //! [`Run`] draws a schedule of faults from the seed and holds the cluster to this, with the times of [`Bounds`]:
 //!
@@ -17,8 +18,8 @@
 //!    owner, the new one or the node itself, or of a fact that arrived there. That two nodes do not hear each other, while
 //!    others hear both, is no cause, nor is the loss of the API server. Beyond 5 % loss such changes are only counted.
 //!
-//! While a node on the LAN does not know the present truth, those who do may wait for it in vain: views of different age
-//! are not yet reconciled, so 1 is not claimed then. A speaker that has just started is no excuse.
+//! While a node on the LAN does not know the present truth, those who do tell it; for [`Bounds::takeover`] after a
+//! disturbance 1 is not claimed then. A speaker that has just started is no excuse.
 //!
 //! [`interrupt`] measures a single failure, for distributions.
 
@@ -31,8 +32,10 @@ mod fault;
 mod host;
 mod judge;
 mod lan;
+mod leases;
 mod run;
 mod takeover;
+mod wire;
 
 pub use client::Neighbour;
 pub use cluster::{Cluster, NodeNumber, Notice, Setup};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use metallb_sim::{Failure, Run, Statistics, percentile};
 
 /// Disturbances a run.
-const FAULTS: usize = 12;
+const FAULTS: usize = 8;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable)

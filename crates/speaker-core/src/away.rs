@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use metallb_election::NodeName;
+use metallb_l2::MacAddr;
 use metallb_member::PeerState;
 use metallb_sansio::{Instant, Machine as _};
 
@@ -25,6 +26,15 @@ const GONE_TOLD: u8 = 3;
 const GONE_AGAIN: Duration = Duration::from_millis(70);
 /// How often peers of which no hardware address is known are asked for at most.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What is still to be told to the peers of a node that does not answer, and how often.
+#[derive(Clone, Debug)]
+pub(crate) struct News {
+    node: NodeName,
+    /// One of its links only, and whether it was heard there before.
+    link: Option<(MacAddr, bool)>,
+    times: u8,
+}
 
 impl Engine {
     pub(crate) fn drain_member(&mut self, now: Instant) {
@@ -49,8 +59,10 @@ impl Engine {
         self.away.remove(&node);
         self.found_gone.remove(&node);
         self.suspects.remove(&node);
+        self.neighbours.forget_gone_links(&node, now);
         self.neighbours.joined(now);
         let returned = self.once_lost.remove(&node);
+        self.await_claimant(now, &node);
         let cause = Cause::NodeJoined(Arc::clone(&node));
         for key in self.concerned(&node) {
             let owned_before = self.owner(&key) == Some(self.member.node());
@@ -64,6 +76,7 @@ impl Engine {
                 }
             }
         }
+        self.tell_joined(now, &node);
         self.outputs.push_back(Output::Liveness { node, live: true });
     }
 
@@ -74,10 +87,13 @@ impl Engine {
         let said = self.member.state(&node) == Some(PeerState::Left);
         let found = self.found_gone.get(&node);
         let found = found.is_some_and(|at| now - *at <= FOUND_LATELY);
+        let lately = Instant::from_nanos(now.as_nanos().saturating_sub(FOUND_LATELY.as_nanos() as u64));
+        self.neighbours.forget_gone_links(&node, lately);
         if spoke && !said && self.probe.gone_at_verdict(now, &node) {
             self.say_gone(now, &node);
         } else if spoke && !found {
             self.away.insert(Arc::clone(&node), now + self.options.grace);
+            self.say_silent_links(now, &node, !said);
         }
         let cause = Cause::NodeLost(Arc::clone(&node));
         for key in self.concerned(&node) {
@@ -122,26 +138,72 @@ impl Engine {
         self.outputs.push_back(Output::Rejoined);
     }
 
+    /// The node is up, but some of its links may not answer: for what is announced there it is gone.
+    fn say_silent_links(&mut self, now: Instant, node: &NodeName, at_verdict: bool) {
+        let macs = self.neighbours.link_macs(node);
+        for mac in self.probe.silent(now, node, &macs, at_verdict) {
+            let heard = self.neighbours.was_heard(node, mac);
+            if self.neighbours.link_gone(now, node, mac, heard) {
+                let news = News {
+                    node: Arc::clone(node),
+                    link: Some((mac, heard)),
+                    times: GONE_TOLD,
+                };
+                self.gone_news.set(now, news);
+                self.decide_about_away(now, node);
+            }
+        }
+    }
+
+    /// A peer found that a link of a node whose speaker is silent does not answer; we may not have missed it yet.
+    pub(crate) fn link_gone(&mut self, now: Instant, node: &NodeName, mac: MacAddr, heard: bool) {
+        if *node != *self.node() && self.neighbours.link_gone(now, node, mac, heard) {
+            self.decide_about_away(now, node);
+        }
+    }
+
+    fn decide_about_away(&mut self, now: Instant, node: &NodeName) {
+        if self.away.contains_key(node) {
+            for key in self.concerned(node) {
+                self.decide(now, &key, &Cause::NodeLost(Arc::clone(node)));
+            }
+            self.refresh_stand_ins(now, node);
+        }
+    }
+
     /// The node does not answer on the LAN: it is not away but gone, and everybody may know.
     fn say_gone(&mut self, now: Instant, node: &NodeName) {
         self.found_gone.insert(Arc::clone(node), now);
-        self.gone_news.set(now, (Arc::clone(node), GONE_TOLD));
+        let news = News {
+            node: Arc::clone(node),
+            link: None,
+            times: GONE_TOLD,
+        };
+        self.gone_news.set(now, news);
     }
 
     /// Tells what is due of those found gone. A few times, because nobody confirms it.
     fn tell_gone(&mut self, now: Instant) {
-        while let Some((node, times)) = self.gone_news.pop_due(now) {
-            if self.member.is_live(&node) || !self.found_gone.contains_key(&node) {
+        while let Some(News { node, link, times }) = self.gone_news.pop_due(now) {
+            let stands = link.is_some() || self.found_gone.contains_key(&node);
+            if self.member.is_live(&node) || !stands {
                 continue;
             }
-            let words = Talk::NodeGone(Arc::clone(&node)).encode();
+            let words = match link {
+                None => Talk::NodeGone(Arc::clone(&node)).encode(),
+                Some((mac, heard)) => {
+                    let node = Arc::clone(&node);
+                    Talk::LinkGone { node, mac, heard }.encode()
+                }
+            };
             for peer in self.live_peers() {
                 let body = words.clone();
                 self.member
                     .handle(now, metallb_member::Input::Talk { to: peer, body });
             }
             if times > 1 {
-                self.gone_news.set(now + GONE_AGAIN, (node, times - 1));
+                let times = times - 1;
+                self.gone_news.set(now + GONE_AGAIN, News { node, link, times });
             }
         }
     }
@@ -199,10 +261,14 @@ impl Engine {
                 self.outputs.push_back(Output::Frame { interface, frame });
             }
         }
-        for node in self.probe.gone(now) {
-            if self.away.contains_key(&node) {
+        let gone = self.probe.gone(now);
+        let asked: Vec<NodeName> = self.away.keys().cloned().collect();
+        for node in asked {
+            if gone.contains(&node) {
                 self.say_gone(now, &node);
                 self.gone(now, &node);
+            } else {
+                self.say_silent_links(now, &node, false);
             }
         }
         self.tell_gone(now);
@@ -231,7 +297,7 @@ impl Engine {
         if !self.unknown.is_empty()
             && let Some((ip, mac)) = sender(bytes)
             && let Some(node) = self.unknown.get(&ip).cloned()
-            && self.neighbours.answered(&node, mac)
+            && self.neighbours.answered(&node, interface, mac)
         {
             self.befriend(now);
         }

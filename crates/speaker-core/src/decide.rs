@@ -47,11 +47,13 @@ impl Engine {
     pub(crate) fn usable(&self, service: &Service, node: &str) -> bool {
         let (addresses, allowed) = (service.addresses(), service.allowed(node));
         if node == &**self.node() {
-            addresses
-                .iter()
-                .all(|address| self.announcer.can_announce(*address, &allowed))
+            self.has_tenure()
+                && addresses
+                    .iter()
+                    .all(|address| self.announcer.can_announce(*address, &allowed))
         } else {
-            self.neighbours.usable(node, &addresses, &allowed)
+            let live = self.member.is_live(node);
+            self.neighbours.usable(node, &addresses, &allowed, live)
         }
     }
 
@@ -65,18 +67,24 @@ impl Engine {
                 return roles;
             }
         }
-        let before = service.owner.as_deref();
-        Roles::of(&service.ranked, before, presence, |node| {
+        if service.is_go() || service.asking.is_some() {
+            return Roles::default();
+        }
+        let (before, preemption) = self.keeper(service);
+        Roles::of(&service.ranked, before, preemption, presence, |node| {
             self.usable(service, node)
         })
     }
 
     /// Who owns a service by what this node works out itself.
     pub(crate) fn own_opinion<'a>(&self, service: &'a Service) -> Option<&'a NodeName> {
+        if service.is_go() {
+            return None;
+        }
         let presence = |node: &str| self.presence(node);
-        let before = service.owner.as_deref();
+        let (before, preemption) = self.keeper(service);
         let usable = |node: &str| self.usable(service, node);
-        Roles::of(&service.ranked, before, presence, usable).owner
+        Roles::of(&service.ranked, before, preemption, presence, usable).owner
     }
 
     pub(crate) fn directive(&mut self, now: Instant, directive: Directive) {
@@ -85,7 +93,9 @@ impl Engine {
             plan,
             version,
         } = directive;
+        self.freshest = self.freshest.max(version);
         let Some(plan) = plan else {
+            self.asking.remove(&key);
             self.tombstones.insert(key.clone(), (version, now + TOMBSTONE));
             // Whoever owned it may learn it from us first.
             let owner = self.owner(&key).filter(|owner| self.member.is_live(owner));
@@ -117,6 +127,7 @@ impl Engine {
         }
         let changed = known && (before != service.addresses() || own != service.allowed(self.member.node()));
         let from = service.owner.clone();
+        self.ask_who_has(now, &key, &mut service, known);
         self.services.insert(key.clone(), service);
         self.decide(now, &key, &Cause::Plan);
         let to = self.owner(&key).cloned();
@@ -133,6 +144,7 @@ impl Engine {
         let Some(mut service) = self.services.remove(key) else {
             return;
         };
+        self.stop_asking(now, key, &mut service);
         let roles = self.roles(&service);
         let (to, acting) = (roles.owner.cloned(), roles.acting.cloned());
         let deputy = roles.deputy.cloned();
@@ -152,10 +164,17 @@ impl Engine {
             {
                 self.handovers.tell(now, before, key);
             }
-        } else if let Some(owner) = to.as_ref().filter(|_| is_me(&acting)) {
+            self.follow_claim(now, key, &mut service, taken);
+        } else if let Some(owner) = to
+            .as_ref()
+            .filter(|owner| is_me(&acting) && self.may_stand_in(&service, owner))
+        {
             service.holding = Holding::StandIn(Arc::clone(owner));
             self.hold(now, key, &service);
-        } else if let Some(successor) = acting.as_ref().filter(|node| self.member.is_live(node)) {
+        } else if let Some(successor) = acting
+            .as_ref()
+            .filter(|node| self.member.is_live(node) && self.may_overlap(&service, node))
+        {
             self.yield_to(now, key, &mut service, successor);
         } else {
             self.release(now, key, &mut service);
@@ -266,8 +285,19 @@ impl Engine {
         }
     }
 
+    /// Whether this node may go on answering for a service until the successor is heard. In strict mode only whoever stands in
+    /// for that very one: both answer with the same hardware address.
+    fn may_overlap(&self, service: &Service, successor: &NodeName) -> bool {
+        let same = match &service.holding {
+            Holding::StandIn(owner) => owner == successor,
+            Holding::Yielding { stood_in_for, .. } => stood_in_for.as_ref() == Some(successor),
+            _ => false,
+        };
+        same || self.strict.is_none()
+    }
+
     /// Tells the announcer what this node holds of an address, over all services that share it.
-    fn update_address(&mut self, now: Instant, address: IpAddr) {
+    pub(crate) fn update_address(&mut self, now: Instant, address: IpAddr) {
         let mut owned: Option<Interfaces> = None;
         let mut macs = BTreeMap::new();
         for hold in self.held.get(&address).into_iter().flat_map(BTreeMap::values) {
@@ -278,19 +308,23 @@ impl Engine {
                 Hold::StandIn(more) => macs.extend(more),
             }
         }
+        let wanted = owned.is_some();
+        let owned = owned.filter(|_| self.is_granted(address));
+        let stands_in = !wanted && self.held.contains_key(&address);
         let input = match owned {
             Some(interfaces) => metallb_l2::Input::Own {
                 address,
                 interfaces,
                 entry: self.entry(now, address),
             },
-            None if self.held.contains_key(&address) => metallb_l2::Input::StandIn {
+            None if stands_in => metallb_l2::Input::StandIn {
                 address,
                 macs: Arc::new(macs),
             },
             None => metallb_l2::Input::Disown(address),
         };
         self.announcer.handle(now, input);
+        self.want(address, wanted);
     }
 
     /// An address that nobody of ours has announced, as far as a speaker knows that has listened for a while, is probed first.
@@ -298,7 +332,7 @@ impl Engine {
         let listened = self
             .listed_at
             .is_some_and(|at| now - at >= self.options.listen_before_probing);
-        if self.options.probe_first && listened && !self.announced.contains(&address) {
+        if listened && !self.announced.contains(&address) {
             Entry::Probe
         } else {
             Entry::Announce

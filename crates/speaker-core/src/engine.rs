@@ -7,16 +7,17 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use metallb_election::{NodeName, Standing};
-use metallb_l2::{Announcer, ConflictPolicy, ForeignClaim, InterfaceIndex, Link, MacAddr};
+use metallb_l2::{Announcer, ConflictPolicy, ForeignClaim, InterfaceIndex, Link, MacAddr, Probing};
 use metallb_member::{Member, Secret};
 use metallb_sansio::{Instant, Machine, Timers};
 
-use crate::away::GRACE;
+use crate::away::{GRACE, News};
 use crate::decide::Hold;
 use crate::handover::Handovers;
 use crate::neighbours::Neighbours;
 use crate::nodeprobe::NodeProbe;
 use crate::service::Service;
+use crate::strict::{STAND_IN_MAX, Strict};
 use crate::talk::Talk;
 use crate::{Cause, Change, Directive, MemberReport, ServiceKey, ServiceReport};
 
@@ -49,6 +50,12 @@ pub enum Input {
     Leave,
     /// Hardware addresses of stations that are no strangers although they are in no membership: Go speakers, say.
     Friends(BTreeSet<MacAddr>),
+    /// Strict mode: this node may answer until then; `None`: not at all. See [`crate::strict`].
+    Tenure(Option<Instant>),
+    /// Strict mode: the address is this node's, or no longer.
+    Granted(IpAddr, bool),
+    /// Strict mode: whose the address is, by its Lease; perhaps of a former life of that node.
+    Holder(IpAddr, Option<NodeName>),
 }
 
 /// What the engine wants done or known.
@@ -92,6 +99,8 @@ pub enum Output {
     Join(InterfaceIndex, Ipv6Addr),
     /// Hear it no longer.
     Part(InterfaceIndex, Ipv6Addr),
+    /// Strict mode: this node is to answer for the address, or has stopped. See [`crate::strict`].
+    Want(IpAddr, bool),
     /// After [`Input::Leave`]: the others answer now, or will not before they find out; the process may end.
     Left,
 }
@@ -101,8 +110,10 @@ pub enum Output {
 pub struct Options {
     /// What to do about strangers that have addresses of ours.
     pub conflicts: ConflictPolicy,
-    /// Whether an address that nobody of ours announced before is probed first.
-    pub probe_first: bool,
+    /// How an address that nobody of ours announced before is probed first.
+    pub probing: Probing,
+    /// How often every owned address is announced again; zero for never.
+    pub refresh: Duration,
     /// How long a speaker must have known its peers before it believes that it has heard of every address that was
     /// announced before.
     pub listen_before_probing: Duration,
@@ -110,16 +121,24 @@ pub struct Options {
     pub grace: Duration,
     /// How long a speaker that stops goes on answering after everybody knows.
     pub linger: Duration,
+    /// Whether addresses stay with whoever has them, although a node comes (back) that is better by rank: they move only when
+    /// their owner goes. Must be the same on all nodes.
+    pub non_preempt: bool,
+    /// Whether Leases fence owners, so that there are never two; see [`crate::strict`]. Must be the same on all nodes.
+    pub strict: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             conflicts: ConflictPolicy::Warn,
-            probe_first: true,
+            probing: Probing::Fast,
+            refresh: Duration::ZERO,
             listen_before_probing: Duration::from_secs(5),
             grace: GRACE,
             linger: Duration::from_millis(50),
+            non_preempt: false,
+            strict: false,
         }
     }
 }
@@ -153,7 +172,13 @@ pub struct Engine {
     pub(crate) leases: BTreeSet<ServiceKey>,
     /// Services that are no longer announced: in which version, and until when that is remembered.
     pub(crate) tombstones: BTreeMap<ServiceKey, (u64, Instant)>,
+    /// The version of the freshest plan that this node was told.
+    pub(crate) freshest: u64,
     pub(crate) handovers: Handovers,
+    /// Services about which the others are being asked who has them.
+    pub(crate) asking: BTreeSet<ServiceKey>,
+    /// In strict mode, what the Leases say.
+    pub(crate) strict: Option<Strict>,
     /// Addresses that some node announced, as far as known.
     pub(crate) announced: BTreeSet<IpAddr>,
     /// When the peers were first told.
@@ -165,7 +190,7 @@ pub struct Engine {
     /// Nodes that were found gone lately, here or by a peer, and when.
     pub(crate) found_gone: BTreeMap<NodeName, Instant>,
     /// Those of them that are still to be told to the peers, and how often.
-    pub(crate) gone_news: Timers<(NodeName, u8)>,
+    pub(crate) gone_news: Timers<News>,
     /// Nodes that membership suspects.
     pub(crate) suspects: BTreeSet<NodeName>,
     /// Whose place this node takes when they fail, and for which services.
@@ -193,18 +218,29 @@ impl Engine {
     }
 
     /// The same with other than the usual options.
-    pub fn with_options(now: Instant, config: EngineConfig, options: Options) -> Self {
+    pub fn with_options(now: Instant, config: EngineConfig, mut options: Options) -> Self {
+        let mut neighbours = Neighbours::new(config.generation);
+        let strict = options.strict.then(Strict::default);
+        if options.strict {
+            options.grace = options.grace.min(STAND_IN_MAX);
+            neighbours.own_ability(now, true);
+        }
         Self {
-            neighbours: Neighbours::new(config.generation),
+            neighbours,
             member: Member::new(now, config),
-            announcer: Announcer::with_policy(options.conflicts),
+            announcer: Announcer::with_policy(options.conflicts)
+                .with_probing(options.probing)
+                .with_refresh(options.refresh),
             options,
             services: BTreeMap::new(),
             held: BTreeMap::new(),
             yielding: BTreeSet::new(),
             leases: BTreeSet::new(),
             tombstones: BTreeMap::new(),
+            freshest: 0,
             handovers: Handovers::default(),
+            asking: BTreeSet::new(),
+            strict,
             announced: BTreeSet::new(),
             listed_at: None,
             once_lost: BTreeSet::new(),
@@ -245,6 +281,7 @@ impl Engine {
 
     /// Takes a received frame by reference: the receive path without a copy.
     pub fn handle_frame(&mut self, now: Instant, interface: InterfaceIndex, bytes: &[u8]) {
+        self.expire_tenure(now);
         self.overhear(now, interface, bytes);
         self.announcer.set_now(now);
         self.announcer.set_doubtful(!self.unknown.is_empty());
@@ -286,6 +323,11 @@ impl Engine {
         self.services.get(key).map(|service| self.report(key, service))
     }
 
+    /// Whether this node answers for the address in whatever capacity, or is to: without, no question for it matters.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.held.contains_key(&address)
+    }
+
     /// Who owns the service, in the view of this node.
     pub fn owner(&self, key: &ServiceKey) -> Option<&NodeName> {
         self.services.get(key)?.owner.as_ref()
@@ -308,7 +350,11 @@ impl Engine {
             let counts = |node: &str| {
                 service.owner.as_deref() == Some(node) || (self.member.is_live(node) && !unusable(node))
             };
-            let decision = plan.eligibility.elect(plan.addresses[0], counts);
+            // Who is alive among Go speakers, only they know.
+            let go = plan.eligibility.go;
+            let decision = plan
+                .eligibility
+                .elect(plan.addresses[0], |node| go || counts(node));
             liveness_ignored = decision.liveness_ignored;
             standings = decision.standings;
             for (node, standing) in &mut standings {
@@ -325,6 +371,8 @@ impl Engine {
         ServiceReport {
             service: key.clone(),
             owner: service.owner.clone(),
+            go: service.is_go(),
+            waits_for_lease: own && !addresses.iter().all(|address| self.is_granted(*address)),
             acting: service.acting.clone(),
             standings,
             liveness_ignored,
@@ -338,7 +386,8 @@ impl Engine {
     /// Tells the announcer who is no stranger.
     pub(crate) fn befriend(&mut self, now: Instant) {
         let peers = self.member.peers();
-        let unknown = peers.filter(|(name, _)| !self.neighbours.knows(name));
+        let ours = || self.announcer.links().keys().copied();
+        let unknown = peers.filter(|(name, _)| !self.neighbours.knows(name, ours()));
         self.unknown = unknown
             .filter_map(|(name, _)| Some((self.member.address(name)?.ip(), Arc::clone(name))))
             .collect();
@@ -350,6 +399,9 @@ impl Engine {
 
     fn links_changed(&mut self, now: Instant) {
         self.neighbours.own_links(now, self.announcer.links());
+        // On a link that was not there, nobody was heard.
+        self.befriend(now);
+        self.ask_for_unknown(now);
         let own = Arc::clone(self.node());
         self.decide_all(now, &Cause::Interfaces(own));
     }
@@ -392,6 +444,7 @@ impl Engine {
         if self.handover_timeout().is_some_and(|at| at <= now) {
             self.handover_tick(now);
         }
+        self.asking_tick(now);
         self.drain_member(now);
         self.drain_announcer(now);
         // What the announcer heard may have made us speak.
@@ -404,6 +457,7 @@ impl Machine for Engine {
     type Output = Output;
 
     fn handle(&mut self, now: Instant, input: Input) {
+        self.expire_tenure(now);
         match input {
             Input::Datagram { from, datagram } => {
                 self.member
@@ -433,6 +487,9 @@ impl Machine for Engine {
                 self.acquaintances = friends;
                 self.befriend(now);
             }
+            Input::Tenure(until) => self.tenure(now, until),
+            Input::Granted(address, granted) => self.granted(now, address, granted),
+            Input::Holder(address, holder) => self.holder(now, address, holder),
             Input::Leave => self.member.handle(now, metallb_member::Input::Leave),
         }
         self.settle(now);
@@ -448,12 +505,15 @@ impl Machine for Engine {
             .chain(self.neighbours.repeat_at)
             .chain(self.probe.poll_timeout())
             .chain(self.gone_news.next())
+            .chain(self.asking_timeout())
+            .chain(self.strict.as_ref().and_then(Strict::poll_timeout))
             .chain(away)
             .chain(self.stops_at)
             .min()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        self.expire_tenure(now);
         self.announcer.handle_timeout(now);
         self.member.handle_timeout(now);
         self.drain_member(now);

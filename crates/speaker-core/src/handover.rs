@@ -25,6 +25,8 @@ const TRIES: u32 = 40;
 const LEASE_EVERY: Duration = Duration::from_secs(1);
 /// How long what was told is believed.
 const LEASE: Duration = Duration::from_secs(3);
+/// When it is not said again: how long the others have to answer whether it is still so.
+const LEASE_ASK: Duration = Duration::from_millis(400);
 /// How long whoever yields goes on although the successor says nothing at all. It is alive by membership, so it is heard in
 /// time or found dead before.
 const YIELD_IN_SILENCE: Duration = Duration::from_millis(800);
@@ -141,6 +143,17 @@ impl Engine {
             .cloned()
             .collect();
         for key in over {
+            let adopted = self
+                .services
+                .get_mut(&key)
+                .and_then(|service| service.adopted.as_mut());
+            if let Some(adopted) = adopted
+                && !core::mem::replace(&mut adopted.asked, true)
+            {
+                adopted.until = now + LEASE_ASK;
+                self.tell_all(now, &key);
+                continue;
+            }
             self.leases.remove(&key);
             if let Some(service) = self.services.get_mut(&key) {
                 service.adopted = None;
@@ -200,6 +213,7 @@ impl Engine {
             version,
             digest: 0,
             owner: None,
+            claim: None,
             holds: false,
             settled: true,
             reply,
@@ -220,8 +234,13 @@ impl Engine {
             version: service.version(),
             digest: service.digest(),
             owner: service.owner.clone(),
-            holds: !matches!(service.holding, Holding::Nothing),
-            settled: service.adoption().is_none(),
+            claim: self.said_claim(service),
+            holds: match &service.holding {
+                Holding::Nothing => false,
+                Holding::Owner => service.addresses().iter().all(|a| self.is_granted(*a)),
+                Holding::StandIn(_) | Holding::Yielding { .. } => true,
+            },
+            settled: service.adoption().is_none() && service.asking.is_none(),
             addresses: service.addresses().to_vec(),
             interfaces,
             ..nobody(0)
@@ -253,6 +272,7 @@ impl Engine {
                 self.say(now, from, Talk::pack(replies));
             }
             Some(Talk::NodeGone(node)) => self.heard_gone(now, &node),
+            Some(Talk::LinkGone { node, mac, heard }) => self.link_gone(now, &node, mac, heard),
             None => {}
         }
     }
@@ -260,9 +280,12 @@ impl Engine {
     /// Takes one view of a peer; the answer, when it wants one.
     fn heard_view(&mut self, now: Instant, from: &NodeName, view: &View) -> Option<View> {
         let key = view.service.clone();
+        self.heard_claim(now, from, view);
         let (mine, digest) = match (self.services.get(&key), self.tombstones.get(&key)) {
             (Some(service), _) => (service.version(), service.digest()),
-            (None, Some((version, _))) => (*version, 0),
+            // Nobody goes on working out plans for what is gone, so its version stands still. A plan made with news of nodes
+            // that are here too may know less of services.
+            (None, Some((version, _))) => (self.freshest.max(*version), 0),
             (None, None) => (0, 0),
         };
         // What a peer was itself told it may not pass on, or two that believe each other would go on for ever.
@@ -274,6 +297,19 @@ impl Engine {
             && (adopted.version, &adopted.owner) == (view.version, &view.owner)
         {
             adopted.until = now + LEASE;
+            adopted.asked = false;
+        }
+        // Whoever is behind is told, and told again, until it knows by itself.
+        let who = (Arc::clone(from), key.clone());
+        let settled = match self.services.get(&key) {
+            Some(service) => {
+                service.plan.is_some() && service.adoption().is_none() && service.asking.is_none()
+            }
+            None => self.tombstones.contains_key(&key),
+        };
+        let behind = view.version < mine && view.digest != digest;
+        if settled && (behind || !view.settled) && !self.handovers.tellings.contains_key(&who) {
+            self.handovers.tell(now, from, &key);
         }
         if let Some(service) = self.services.get_mut(&key)
             && let Holding::Yielding { to, heard, .. } = &mut service.holding
@@ -286,13 +322,14 @@ impl Engine {
         }
         let agreed = {
             let service = self.services.get(&key);
-            view.owner == service.and_then(|service| service.owner.clone())
+            let claim = service.and_then(|service| self.said_claim(service));
+            claim == view.claim && view.owner == service.and_then(|service| service.owner.clone())
         };
-        if let Some(telling) = self.handovers.tellings.get_mut(&(Arc::clone(from), key.clone())) {
+        if let Some(telling) = self.handovers.tellings.get_mut(&who) {
             telling.leased = agreed && !view.settled;
             let done = agreed && view.settled;
             if done && !self.yields_to(&key, from) {
-                self.handovers.tellings.remove(&(Arc::clone(from), key.clone()));
+                self.handovers.tellings.remove(&who);
             }
         }
         if view.reply { None } else { self.view(&key, true) }
@@ -330,6 +367,7 @@ impl Engine {
                     .as_ref()
                     .map_or(Interfaces::All, |names| names.iter().cloned().collect()),
                 until: now + LEASE,
+                asked: false,
             });
             self.leases.insert(key.clone());
         }

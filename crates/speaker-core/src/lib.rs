@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod away;
+mod claims;
 mod decide;
 mod engine;
 mod handover;
@@ -27,6 +28,7 @@ mod plan;
 mod planner;
 mod report;
 mod service;
+pub mod strict;
 mod talk;
 mod world;
 

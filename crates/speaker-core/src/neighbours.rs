@@ -17,23 +17,34 @@ const REPEAT: Duration = Duration::from_millis(60);
 /// To how many at once.
 const AT_ONCE: usize = 32;
 
+/// Hardware addresses of one node, present and former, that are remembered.
+const MACS_MAX: usize = 256;
+
 #[derive(Default)]
 struct Neighbour {
     /// Number of its facts that we have; 0 when none.
     number: u64,
     partial: bool,
+    unable: bool,
     links: Vec<LinkFacts>,
     /// Which facts of ours it has, by its own word.
     has: u64,
     /// The hardware address under which it was heard, by interface of ours.
     heard_on: BTreeMap<InterfaceIndex, MacAddr>,
+    /// Hardware addresses under which it does not answer although it is up, since when, and whether it was heard under them
+    /// before. Of interest only while its speaker is silent.
+    dead: BTreeMap<MacAddr, (Instant, bool)>,
 }
 
 /// Facts of all nodes, exchanged with every peer until it confirms.
 pub(crate) struct Neighbours {
     number: u64,
     links: Vec<LinkFacts>,
+    /// We must not answer for any address.
+    unable: bool,
     others: BTreeMap<NodeName, Neighbour>,
+    /// On which interfaces of ours the kernels of nodes answered that have not told their links yet.
+    answered: BTreeMap<NodeName, BTreeSet<InterfaceIndex>>,
     by_mac: BTreeMap<MacAddr, NodeName>,
     /// When unconfirmed facts are said again.
     pub(crate) repeat_at: Option<Instant>,
@@ -45,7 +56,9 @@ impl Neighbours {
         Self {
             number: (generation << 16) | 1,
             links: Vec::new(),
+            unable: false,
             others: BTreeMap::new(),
+            answered: BTreeMap::new(),
             by_mac: BTreeMap::new(),
             repeat_at: None,
         }
@@ -69,6 +82,14 @@ impl Neighbours {
         }
     }
 
+    /// Whether we must not answer for any address.
+    pub(crate) fn own_ability(&mut self, now: Instant, unable: bool) {
+        if core::mem::replace(&mut self.unable, unable) != unable {
+            self.number += 1;
+            self.repeat_at = Some(now);
+        }
+    }
+
     /// An interface of ours went: nobody is heard on it any more.
     pub(crate) fn link_down(&mut self, index: InterfaceIndex) {
         for neighbour in self.others.values_mut() {
@@ -84,6 +105,7 @@ impl Neighbours {
             have: other.map_or(0, |other| other.number),
             asks: other.is_none_or(|other| other.has != self.number),
             partial: false,
+            unable: self.unable,
             links: self.links.clone(),
         }
     }
@@ -116,13 +138,18 @@ impl Neighbours {
             return (false, facts.asks);
         }
         other.number = facts.number;
-        let changed = other.links != facts.links || other.partial != facts.partial;
-        other.partial = facts.partial;
+        self.answered.remove(peer);
+        let changed =
+            (other.unable, other.partial) != (facts.unable, facts.partial) || other.links != facts.links;
+        (other.unable, other.partial) = (facts.unable, facts.partial);
         other.links = facts.links;
         if changed {
             let macs: BTreeSet<MacAddr> = other.links.iter().map(|link| link.mac).collect();
             other.heard_on.retain(|_, mac| macs.contains(mac));
-            self.by_mac.retain(|_, name| name != peer);
+            // A link that goes may return, and be heard before we are told.
+            if self.by_mac.values().filter(|name| *name == peer).count() > MACS_MAX {
+                self.by_mac.retain(|_, name| name != peer);
+            }
             for mac in macs {
                 self.by_mac.insert(mac, Arc::clone(peer));
             }
@@ -131,18 +158,22 @@ impl Neighbours {
     }
 
     /// The kernel of a node answered from this hardware address; whether that is news.
-    pub(crate) fn answered(&mut self, node: &NodeName, mac: MacAddr) -> bool {
-        if !mac.is_unicast() || self.by_mac.contains_key(&mac) {
+    pub(crate) fn answered(&mut self, node: &NodeName, interface: InterfaceIndex, mac: MacAddr) -> bool {
+        if !mac.is_unicast() || self.by_mac.get(&mac).is_some_and(|known| known != node) {
             return false;
         }
         self.by_mac.insert(mac, Arc::clone(node));
-        true
+        self.answered
+            .entry(Arc::clone(node))
+            .or_default()
+            .insert(interface)
     }
 
-    /// Whether any hardware address of the node is known.
-    pub(crate) fn knows(&self, node: &str) -> bool {
+    /// Whether the hardware addresses of the node are known: it told them, or answered on all links of ours.
+    pub(crate) fn knows(&self, node: &str, ours: impl IntoIterator<Item = InterfaceIndex>) -> bool {
         let told = self.others.get(node).is_some_and(|other| other.number != 0);
-        told || self.by_mac.values().any(|name| &**name == node)
+        let answered = self.answered.get(node);
+        told || answered.is_some_and(|on| ours.into_iter().all(|index| on.contains(&index)))
     }
 
     /// Hardware addresses of all other nodes.
@@ -179,25 +210,65 @@ impl Neighbours {
                 .iter()
                 .any(|link| link.mac == mac && allowed.allows(&link.name))
         };
-        let heard = other.heard_on.iter().filter(|(_, mac)| allows(**mac));
+        let heard = other
+            .heard_on
+            .iter()
+            .filter(|(_, mac)| allows(**mac) && !other.dead.contains_key(mac));
         heard.map(|(interface, mac)| (*interface, *mac)).collect()
     }
 
+    /// Hardware addresses of a node, by its own word.
+    pub(crate) fn link_macs(&self, node: &str) -> Vec<MacAddr> {
+        self.links_of(node).iter().map(|link| link.mac).collect()
+    }
+
+    /// A node does not answer under one of its hardware addresses; whether that is news. `heard`: it was heard before.
+    pub(crate) fn link_gone(&mut self, now: Instant, node: &str, mac: MacAddr, heard: bool) -> bool {
+        let Some(other) = self.others.get_mut(node) else {
+            return false;
+        };
+        let known = other.links.iter().any(|link| link.mac == mac);
+        known && other.dead.insert(mac, (now, heard)).is_none()
+    }
+
+    /// Whether a node was heard under this hardware address.
+    pub(crate) fn was_heard(&self, node: &str, mac: MacAddr) -> bool {
+        self.others
+            .get(node)
+            .is_some_and(|other| other.heard_on.values().any(|heard| *heard == mac))
+    }
+
+    /// A node's speaker is there again, or only now no longer: what was said of its links before `since` does not count.
+    pub(crate) fn forget_gone_links(&mut self, node: &str, since: Instant) {
+        if let Some(other) = self.others.get_mut(node) {
+            other.dead.retain(|_, (at, _)| *at > since);
+        }
+    }
+
     /// Whether another node can announce all of `addresses` on interfaces that `allowed` allows. Presumed of nodes that have
-    /// not said what links they have.
-    pub(crate) fn usable(&self, node: &str, addresses: &[IpAddr], allowed: &Interfaces) -> bool {
+    /// not said what links they have. Of one whose speaker is silent (`live` is not set), those links that somebody else could
+    /// stand in for must answer.
+    pub(crate) fn usable(&self, node: &str, addresses: &[IpAddr], allowed: &Interfaces, live: bool) -> bool {
         let Some(other) = self.others.get(node).filter(|other| other.number != 0) else {
             return true;
         };
-        other.partial
+        if other.unable {
+            return false;
+        }
+        let dead = |link: &LinkFacts| other.dead.get(&link.mac).filter(|_| !live);
+        (other.partial && other.dead.is_empty())
             || addresses.iter().all(|address| {
-                other.links.iter().any(|link| {
+                let mut fit = other.links.iter().filter(|link| {
                     let carries = match address {
                         IpAddr::V4(_) => link.arp,
                         IpAddr::V6(_) => link.link_local.is_some(),
                     };
                     carries && allowed.allows(&link.name)
-                })
+                });
+                let lost = fit
+                    .clone()
+                    .any(|link| dead(link).is_some_and(|(_, heard)| *heard));
+                !lost && fit.any(|link| dead(link).is_none())
             })
     }
 }

@@ -25,15 +25,32 @@ const AT_VERDICT: Duration = Duration::from_millis(150);
 /// By how much our own timer may be late before it is our own stall, and no evidence.
 const STALL: Duration = Duration::from_millis(40);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Probed {
     since: Instant,
-    answered: Option<Instant>,
+    /// When each hardware address of it last answered.
+    answered: BTreeMap<MacAddr, Instant>,
 }
 
 impl Probed {
-    fn silent_for(self, now: Instant) -> Duration {
-        now - self.answered.unwrap_or(self.since).max(self.since)
+    fn silent_for(&self, now: Instant) -> Duration {
+        let last = self.answered.values().max().copied();
+        now - last.unwrap_or(self.since).max(self.since)
+    }
+
+    fn is_silent(&self, now: Instant, mac: MacAddr, at_verdict: bool) -> bool {
+        let last = self.answered.get(&mac).copied();
+        let silent = now - last.unwrap_or(self.since).max(self.since);
+        silent >= patience(last.is_some(), at_verdict)
+    }
+}
+
+/// How long silence is borne.
+const fn patience(answered: bool, at_verdict: bool) -> Duration {
+    match (at_verdict, answered) {
+        (true, _) => AT_VERDICT,
+        (false, true) => NO_LONGER_ANSWERS,
+        (false, false) => NEVER_ANSWERED,
     }
 }
 
@@ -56,7 +73,7 @@ impl NodeProbe {
             if !self.asked.contains_key(name) {
                 let fresh = Probed {
                     since: now,
-                    answered: None,
+                    answered: BTreeMap::new(),
                 };
                 self.asked.insert(Arc::clone(name), fresh);
                 self.next = Some(now);
@@ -95,15 +112,27 @@ impl NodeProbe {
 
     /// The nodes that have been silent for so long that they are gone.
     pub(crate) fn gone(&self, now: Instant) -> Vec<NodeName> {
-        let gone = self.asked.iter().filter(|(_, probed)| {
-            let patience = if probed.answered.is_some() {
-                NO_LONGER_ANSWERS
-            } else {
-                NEVER_ANSWERED
-            };
-            probed.silent_for(now) >= patience
-        });
+        let gone = self
+            .asked
+            .iter()
+            .filter(|(_, probed)| probed.silent_for(now) >= patience(!probed.answered.is_empty(), false));
         gone.map(|(name, _)| Arc::clone(name)).collect()
+    }
+
+    /// Those of the hardware addresses of a node under which it does not answer, while it is asked. `at_verdict`: its speaker
+    /// was found dead just now.
+    pub(crate) fn silent(
+        &self,
+        now: Instant,
+        node: &str,
+        macs: &[MacAddr],
+        at_verdict: bool,
+    ) -> Vec<MacAddr> {
+        let Some(probed) = self.asked.get(node) else {
+            return Vec::new();
+        };
+        let silent = macs.iter().filter(|mac| probed.is_silent(now, **mac, at_verdict));
+        silent.copied().collect()
     }
 
     pub(crate) fn is_asking(&self) -> bool {
@@ -138,7 +167,7 @@ impl NodeProbe {
             _ => false,
         };
         if answers {
-            probed.answered = Some(now);
+            probed.answered.insert(frame.source(), now);
         }
     }
 }
@@ -250,6 +279,9 @@ mod tests {
         assert!(probe.gone(at(1_690)).is_empty() && probe.gone(at(1_700)).len() == 1);
         assert!(!probe.gone_at_verdict(at(1_440), "n1") && probe.gone_at_verdict(at(1_450), "n1"));
 
+        let macs = [1, 2].map(|n| MacAddr([2, 0, 0, 0, 0, n]));
+        assert_eq!(probe.silent(at(1_440), "n1", &macs, true), [macs[1]]);
+        assert_eq!(probe.silent(at(1_700), "n1", &macs, false), macs);
         probe.tick(at(2_500));
         assert!(probe.gone(at(2_600)).is_empty(), "we slept");
         probe.want(at(2_600), &BTreeSet::new());

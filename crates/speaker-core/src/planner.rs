@@ -118,6 +118,14 @@ impl Planner {
         self.touch_all(changed);
     }
 
+    /// Whether a ready speaker of Go `MetalLB` runs on a node that is known; see [`NodeFacts::foreign_speaker`].
+    pub fn foreign_speaker(&mut self, node: &str, there: bool) {
+        let facts = self.nodes.get_mut(node);
+        let changed =
+            facts.is_some_and(|facts| core::mem::replace(&mut facts.foreign_speaker, there) != there);
+        self.touch_all(changed);
+    }
+
     /// The configuration in force.
     pub fn config(&mut self, config: Arc<Config>) {
         if self.config != config {

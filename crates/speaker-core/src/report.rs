@@ -43,8 +43,12 @@ pub struct ServiceReport {
     pub service: ServiceKey,
     /// Its addresses.
     pub addresses: Arc<[IpAddr]>,
-    /// Who owns it.
+    /// Who owns it; nobody also when speakers of Go `MetalLB` do.
     pub owner: Option<NodeName>,
+    /// Speakers of Go `MetalLB` announce it: `standings` tell which of them by rank.
+    pub go: bool,
+    /// This node owns it, but must not answer before its Leases say so; see [`Options::strict`](crate::Options::strict).
+    pub waits_for_lease: bool,
     /// Who answers for it: the owner, or while the owner's speaker is away whoever stands in for it.
     pub acting: Option<NodeName>,
     /// How every node stands.

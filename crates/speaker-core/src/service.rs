@@ -1,5 +1,6 @@
 //! One service, as the engine keeps it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -19,6 +20,24 @@ pub(crate) struct Adopted {
     pub(crate) interfaces: Interfaces,
     /// It is said again as long as it is true.
     pub(crate) until: Instant,
+    /// It was not said again, and the others are asked whether it is still so: whoever said it may have died.
+    pub(crate) asked: bool,
+}
+
+/// Who has a service for good, where nobody preempts. Of two claims the one of the later term counts, of two of one term that
+/// of the better node by rank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) owner: NodeName,
+    pub(crate) term: u64,
+}
+
+/// The others are being asked who has a service.
+#[derive(Clone, Debug)]
+pub(crate) struct Asking {
+    /// Until then their answers are waited for.
+    pub(crate) until: Instant,
+    pub(crate) answered: BTreeSet<NodeName>,
 }
 
 /// In what capacity this node answers for a service.
@@ -53,6 +72,10 @@ pub(crate) struct Service {
     /// The plan's candidates, best first.
     pub(crate) ranked: Vec<NodeName>,
     pub(crate) adopted: Option<Adopted>,
+    pub(crate) claim: Option<Claim>,
+    pub(crate) asking: Option<Asking>,
+    /// Whoever claims it is back, and has until then to say whether it still does.
+    pub(crate) awaits: Option<Instant>,
     pub(crate) owner: Option<NodeName>,
     pub(crate) acting: Option<NodeName>,
     pub(crate) usability_ignored: bool,
@@ -79,6 +102,11 @@ impl Service {
         self.adopted
             .as_ref()
             .filter(|adopted| self.plan.is_none() || adopted.version > self.version)
+    }
+
+    /// Speakers of Go `MetalLB` announce it.
+    pub(crate) fn is_go(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.eligibility.go)
     }
 
     /// Its addresses.
@@ -129,6 +157,7 @@ pub(crate) fn digest(plan: &Plan) -> u64 {
     for address in plan.addresses.iter() {
         eat(address.to_string().as_bytes());
     }
+    eat(&[u8::from(plan.eligibility.go)]);
     for (node, candidate) in &plan.eligibility.candidates {
         eat(node.as_bytes());
         eat(&candidate.score.to_be_bytes());

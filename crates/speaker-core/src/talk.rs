@@ -12,9 +12,11 @@ use crate::ServiceKey;
 const KIND_FACTS: u8 = 1;
 const KIND_VIEWS: u8 = 2;
 const KIND_NODE_GONE: u8 = 3;
+const KIND_LINK_GONE: u8 = 4;
 
 const FLAG_ASKS: u8 = 1;
 const FLAG_PARTIAL: u8 = 2;
+const FLAG_UNABLE: u8 = 4;
 const FLAG_ARP: u8 = 1;
 const FLAG_LINK_LOCAL: u8 = 2;
 const FLAG_HOLDS: u8 = 1;
@@ -22,6 +24,7 @@ const FLAG_SETTLED: u8 = 2;
 const FLAG_REPLY: u8 = 4;
 const FLAG_OWNER: u8 = 8;
 const FLAG_RESTRICTED: u8 = 16;
+const FLAG_CLAIM: u8 = 32;
 
 /// One thing said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +35,12 @@ pub(crate) enum Talk {
     Views(Vec<View>),
     /// The sender found this node unreachable on the LAN after its speaker had gone silent.
     NodeGone(NodeName),
+    /// The node is up, but does not answer under this hardware address; `heard`: the sender heard it under that before.
+    LinkGone {
+        node: NodeName,
+        mac: MacAddr,
+        heard: bool,
+    },
 }
 
 /// What only one node knows of itself.
@@ -45,6 +54,8 @@ pub(crate) struct Facts {
     pub(crate) asks: bool,
     /// There are more links than fit: what is not named may exist all the same.
     pub(crate) partial: bool,
+    /// The sender must not answer for any address at present, whatever links it has.
+    pub(crate) unable: bool,
     /// The usable links.
     pub(crate) links: Vec<LinkFacts>,
 }
@@ -69,6 +80,8 @@ pub(crate) struct View {
     pub(crate) digest: u64,
     /// Who owns it; nobody when it is not announced.
     pub(crate) owner: Option<NodeName>,
+    /// Who has it for good, where nobody preempts, and in which term.
+    pub(crate) claim: Option<(NodeName, u64)>,
     /// The sender answers for it at present.
     pub(crate) holds: bool,
     /// The sender sees it so by itself, and not because it was told.
@@ -106,7 +119,9 @@ impl Talk {
                     }
                 }
                 let partial = facts.partial || usize::from(told) < facts.links.len();
-                out[flags_at] = flag(facts.asks, FLAG_ASKS) | flag(partial, FLAG_PARTIAL);
+                out[flags_at] = flag(facts.asks, FLAG_ASKS)
+                    | flag(partial, FLAG_PARTIAL)
+                    | flag(facts.unable, FLAG_UNABLE);
                 out[flags_at + 1] = told;
             }
             Self::Views(views) => {
@@ -118,6 +133,12 @@ impl Talk {
             Self::NodeGone(node) => {
                 out.push(KIND_NODE_GONE);
                 put_text(&mut out, node);
+            }
+            Self::LinkGone { node, mac, heard } => {
+                out.push(KIND_LINK_GONE);
+                put_text(&mut out, node);
+                out.extend_from_slice(&mac.0);
+                out.push(u8::from(*heard));
             }
         }
         out
@@ -154,6 +175,7 @@ impl Talk {
                     have,
                     asks: flags & FLAG_ASKS != 0,
                     partial: flags & FLAG_PARTIAL != 0,
+                    unable: flags & FLAG_UNABLE != 0,
                     links,
                 })
             }
@@ -165,6 +187,11 @@ impl Talk {
                 Self::Views(views)
             }
             KIND_NODE_GONE => Self::NodeGone(reader.text()?.into()),
+            KIND_LINK_GONE => Self::LinkGone {
+                node: reader.text()?.into(),
+                mac: MacAddr(reader.array()?),
+                heard: reader.byte()? != 0,
+            },
             _ => return None,
         };
         reader.0.is_empty().then_some(talk)
@@ -181,10 +208,15 @@ impl View {
                 | flag(self.settled, FLAG_SETTLED)
                 | flag(self.reply, FLAG_REPLY)
                 | flag(self.owner.is_some(), FLAG_OWNER)
-                | flag(self.interfaces.is_some(), FLAG_RESTRICTED),
+                | flag(self.interfaces.is_some(), FLAG_RESTRICTED)
+                | flag(self.claim.is_some(), FLAG_CLAIM),
         );
         if let Some(owner) = &self.owner {
             put_text(out, owner);
+        }
+        if let Some((owner, term)) = &self.claim {
+            put_text(out, owner);
+            out.extend_from_slice(&term.to_be_bytes());
         }
         out.push(self.addresses.len().min(8) as u8);
         for address in self.addresses.iter().take(8) {
@@ -269,6 +301,11 @@ impl<'a> Reader<'a> {
         } else {
             Some(self.text()?.into())
         };
+        let claim = if flags & FLAG_CLAIM == 0 {
+            None
+        } else {
+            Some((self.text()?.into(), self.number()?))
+        };
         let count = self.byte()?;
         let addresses = (0..count).map(|_| self.address()).collect::<Option<_>>()?;
         let interfaces = if flags & FLAG_RESTRICTED == 0 {
@@ -286,6 +323,7 @@ impl<'a> Reader<'a> {
             version,
             digest,
             owner,
+            claim,
             holds: flags & FLAG_HOLDS != 0,
             settled: flags & FLAG_SETTLED != 0,
             reply: flags & FLAG_REPLY != 0,
@@ -313,6 +351,7 @@ mod tests {
             version: 77,
             digest: 88,
             owner: Some("n1".into()),
+            claim: Some(("n2".into(), 5)),
             holds: true,
             settled: false,
             reply: true,
@@ -331,6 +370,7 @@ mod tests {
             have: 4,
             asks: true,
             partial: false,
+            unable: true,
             links: vec![
                 LinkFacts {
                     name: "eth0".into(),
@@ -348,12 +388,18 @@ mod tests {
         };
         let nobody = View {
             owner: None,
+            claim: None,
             interfaces: None,
             ..view("none")
         };
         for talk in [
             Talk::Facts(facts),
             Talk::NodeGone("n2".into()),
+            Talk::LinkGone {
+                node: "n2".into(),
+                mac: MacAddr([2, 0, 0, 0, 0, 3]),
+                heard: true,
+            },
             Talk::Views(vec![view("web"), nobody]),
         ] {
             let bytes = talk.encode();

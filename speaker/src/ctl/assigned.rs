@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use metallb_api::AddressConflict;
 use metallb_speaker_core::{ServiceKey, ServiceReport};
 
 use super::metrics::Metrics;
+use crate::wire::Conflict;
 
 /// A service that this node owns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub(super) struct Assignment {
     pub(super) interfaces: Vec<String>,
     /// Whether an advertisement restricts the interfaces.
     pub(super) restricted: bool,
+    /// Stations outside the cluster that have one of the addresses too.
+    pub(super) conflicts: Vec<AddressConflict>,
 }
 
 /// What became of a service.
@@ -34,6 +38,7 @@ pub(super) enum Update {
 pub(super) struct Assigned {
     node: Arc<str>,
     owned: BTreeMap<ServiceKey, Assignment>,
+    conflicts: BTreeMap<IpAddr, Conflict>,
     metrics: Metrics,
 }
 
@@ -42,6 +47,7 @@ impl Assigned {
         Self {
             node: node.into(),
             owned: BTreeMap::new(),
+            conflicts: BTreeMap::new(),
             metrics,
         }
     }
@@ -54,12 +60,13 @@ impl Assigned {
         uid: Option<&str>,
     ) -> Option<Update> {
         let now = report
-            .filter(|report| report.owner.as_ref() == Some(&self.node))
+            .filter(|report| report.owner.as_ref() == Some(&self.node) && !report.waits_for_lease)
             .map(|report| Assignment {
                 uid: uid.unwrap_or_default().to_owned(),
                 addresses: Arc::clone(&report.addresses),
                 interfaces: report.interfaces.iter().map(ToString::to_string).collect(),
                 restricted: report.restricted,
+                conflicts: self.conflicts_of(&report.addresses),
             });
         let before = self.owned.get(key);
         if before == now.as_ref() {
@@ -82,6 +89,49 @@ impl Assigned {
             None => self.owned.remove(key),
         };
         Some(now.map_or(Update::Lost, Update::Owned))
+    }
+
+    fn conflicts_of(&self, addresses: &[IpAddr]) -> Vec<AddressConflict> {
+        let all = addresses
+            .iter()
+            .filter_map(|address| Some((address, self.conflicts.get(address)?)));
+        all.map(|(address, conflict)| AddressConflict {
+            address: address.to_string(),
+            mac_address: conflict.mac.to_string(),
+            interface: conflict.interface.to_string(),
+        })
+        .collect()
+    }
+
+    /// Takes who else has an address (`None`: nobody any more); the services about which that says something new.
+    pub(super) fn conflict(
+        &mut self,
+        address: IpAddr,
+        conflict: Option<&Conflict>,
+    ) -> Vec<(ServiceKey, Update)> {
+        match conflict {
+            Some(conflict) => self.conflicts.insert(address, conflict.clone()),
+            None => self.conflicts.remove(&address),
+        };
+        let having: Vec<ServiceKey> = self.having(address).map(|(key, _)| key.clone()).collect();
+        let mut changes = Vec::new();
+        for key in having {
+            let conflicts = self.conflicts_of(&self.owned[&key].addresses);
+            if let Some(assignment) = self.owned.get_mut(&key)
+                && assignment.conflicts != conflicts
+            {
+                assignment.conflicts = conflicts;
+                changes.push((key, Update::Owned(assignment.clone())));
+            }
+        }
+        changes
+    }
+
+    /// The services of this node that have the address, with their UIDs.
+    pub(super) fn having(&self, address: IpAddr) -> impl Iterator<Item = (&ServiceKey, &str)> {
+        let all = self.owned.iter();
+        let having = all.filter(move |(_, assignment)| assignment.addresses.contains(&address));
+        having.map(|(key, assignment)| (key, assignment.uid.as_str()))
     }
 
     /// Takes how all services stand now; what to do about it.

@@ -47,6 +47,11 @@ impl Configuration {
         self.unlisted.iter().copied()
     }
 
+    /// How many objects there are.
+    pub(super) fn count(&self) -> usize {
+        self.objects.len()
+    }
+
     /// Takes an event; true when with it everything is listed for the first time.
     pub(super) fn take(&mut self, event: ConfigEvent) -> bool {
         match event {

@@ -35,6 +35,27 @@ struct Pod {
     node: NodeName,
     ip: IpAddr,
     uid: String,
+    kind: Kind,
+}
+
+/// What a pod among the speakers is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// One of ours.
+    Ours,
+    /// A speaker of Go `MetalLB`.
+    Go {
+        /// It announces.
+        ready: bool,
+    },
+}
+
+/// The taint by which an administrator says that a node is down for good.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
+/// A resource version as the number that it is. Others mean no age at all.
+fn number(resource_version: Option<&String>) -> u64 {
+    resource_version.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Takes watch events, keeps of each object only what decides ownership.
@@ -48,10 +69,20 @@ pub(super) struct Feed {
     /// UIDs of the services that are ours, for events.
     services: BTreeMap<ServiceKey, Box<str>>,
     slices: Slices,
-    nodes: BTreeSet<NodeName>,
+    /// The addresses of each node inside the cluster.
+    nodes: BTreeMap<NodeName, Box<[IpAddr]>>,
     pods: BTreeMap<String, Pod>,
     pods_changed: bool,
+    /// Name of our own pod.
+    own_pod: String,
+    /// Our own pod has the label that tells ours from Go's: so others without it are not ours.
+    labelled: bool,
+    /// Nodes with a ready speaker of Go `MetalLB`.
+    go: BTreeSet<NodeName>,
     configuration: Configuration,
+    /// The freshest of what was seen, and of the configuration.
+    freshest: u64,
+    configuration_version: u64,
     /// Plans are narrowed to their first in rank: there is no membership.
     lone: bool,
 }
@@ -62,6 +93,7 @@ impl Feed {
     pub(super) fn new(
         planner: Arc<Mutex<Planner>>,
         namespace: &str,
+        own_pod: &str,
         class: &str,
         membership_port: Option<u16>,
     ) -> Self {
@@ -74,10 +106,15 @@ impl Feed {
             relists: BTreeMap::new(),
             services: BTreeMap::new(),
             slices: Slices::default(),
-            nodes: BTreeSet::new(),
+            nodes: BTreeMap::new(),
             pods: BTreeMap::new(),
             pods_changed: false,
+            own_pod: own_pod.to_owned(),
+            labelled: false,
+            go: BTreeSet::new(),
             configuration: Configuration::new(namespace),
+            freshest: 0,
+            configuration_version: 0,
             lone: membership_port.is_none(),
         }
     }
@@ -114,7 +151,7 @@ impl Feed {
             }),
             Seen::Node(event) => self.follow(NODES, event, Self::node, Self::node_gone, |feed| {
                 feed.nodes
-                    .iter()
+                    .keys()
                     .map(|name| (String::new(), name.to_string()))
                     .collect()
             }),
@@ -125,7 +162,17 @@ impl Feed {
                     .collect()
             }),
             Seen::Configuration(event) => {
+                let version = match &event {
+                    ConfigEvent::Found(object) => number(Some(&object.resource_version)),
+                    _ => 0,
+                };
+                let before = self.configuration.count();
                 let all = self.configuration.take(event);
+                // What is gone went after all that was seen of it.
+                let gone = self.configuration.count() < before;
+                let version = if gone { self.freshest + 1 } else { version };
+                self.freshest = self.freshest.max(version);
+                self.configuration_version = self.configuration_version.max(version);
                 (all && self.unlisted.remove(CONFIGURATION)).then_some(CONFIGURATION)
             }
         }
@@ -144,14 +191,21 @@ impl Feed {
             Event::Init => self.relists.entry(watch).or_default().begin(),
             Event::InitApply(object) => {
                 self.relists.entry(watch).or_default().saw(&object);
+                self.as_fresh_as(&object);
                 apply(self, object);
             }
-            Event::Apply(object) => apply(self, object),
+            Event::Apply(object) => {
+                self.as_fresh_as(&object);
+                apply(self, object);
+            }
             Event::Delete(object) => {
+                self.as_fresh_as(&object);
                 gone(self, &object.namespace().unwrap_or_default(), &object.name_any());
             }
             Event::InitDone => {
                 let known = known(self);
+                // They went after all that was seen of them.
+                self.planner().at(self.freshest + 1);
                 let relist = self.relists.entry(watch).or_default();
                 for (namespace, name) in relist.gone(known.iter().map(|(ns, name)| (&**ns, &**name))) {
                     gone(self, &namespace, &name);
@@ -160,6 +214,13 @@ impl Feed {
             }
         }
         None
+    }
+
+    /// What is told to the planner next is of the age of this object.
+    fn as_fresh_as<K: kube::Resource>(&mut self, object: &K) {
+        let version = number(object.meta().resource_version.as_ref());
+        self.freshest = self.freshest.max(version);
+        self.planner().at(version);
     }
 
     fn planner(&self) -> MutexGuard<'_, Planner> {
@@ -228,15 +289,20 @@ impl Feed {
 
     fn node(&mut self, node: thin::Node) {
         let name = NodeName::from(node.name_any());
-        self.nodes.insert(Arc::clone(&name));
-        let conditions = &node.status.conditions;
-        let network_unavailable = conditions
-            .iter()
-            .any(|c| c.type_ == "NetworkUnavailable" && c.status == "True");
+        let addresses = node.status.addresses.iter();
+        let inside = addresses.filter(|address| address.type_ == "InternalIP");
+        let inside = inside.filter_map(|address| address.address.parse().ok());
+        self.nodes.insert(Arc::clone(&name), inside.collect());
+        let is = |condition: &str| {
+            let mut conditions = node.status.conditions.iter();
+            conditions.any(|c| c.type_ == condition && c.status == "True")
+        };
         let facts = NodeFacts {
+            network_unavailable: is("NetworkUnavailable"),
+            out_of_service: node.spec.taints.iter().any(|taint| taint.key == OUT_OF_SERVICE),
+            shunned: node.spec.unschedulable || !is("Ready"),
+            foreign_speaker: self.go.contains(&name),
             labels: node.metadata.labels.unwrap_or_default(),
-            network_unavailable,
-            ..NodeFacts::default()
         };
         self.planner().node(name, Some(facts));
     }
@@ -248,26 +314,70 @@ impl Feed {
 
     fn pod(&mut self, pod: thin::Pod) {
         let name = pod.name_any();
+        let ours = pod.labels().get(labels::ENGINE).map(String::as_str) == Some(labels::ENGINE_RUST);
+        if ours && name == self.own_pod {
+            self.labelled = true;
+            self.pods_changed = true;
+        }
+        let ready = || {
+            let mut conditions = pod.status.conditions.iter();
+            conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        };
+        // Without labels to choose by, these are any pods of the namespace.
+        let kind = if ours || self.lone {
+            Kind::Ours
+        } else {
+            Kind::Go { ready: ready() }
+        };
         let over = matches!(pod.status.phase.as_str(), "Succeeded" | "Failed");
         let ip = pod.status.pod_ip.as_deref().and_then(|ip| ip.parse().ok());
-        let before = self.pods.remove(&name).map(|pod| (pod.node, pod.ip));
+        let what = |pod: &Pod| (Arc::clone(&pod.node), pod.ip, pod.kind);
+        let before = self.pods.remove(&name).as_ref().map(what);
         if let (false, Some(node), Some(ip)) = (over, pod.spec.node_name.as_deref(), ip) {
             let uid = pod.metadata.uid.unwrap_or_default();
-            self.pods.insert(
-                name.clone(),
-                Pod {
-                    node: node.into(),
-                    ip,
-                    uid,
-                },
-            );
+            let node = node.into();
+            self.pods.insert(name.clone(), Pod { node, ip, uid, kind });
         }
-        let after = self.pods.get(&name).map(|pod| (Arc::clone(&pod.node), pod.ip));
+        let after = self.pods.get(&name).map(what);
         self.pods_changed |= before != after;
+        self.follow_go();
     }
 
     fn pod_gone(&mut self, _: &str, name: &str) {
         self.pods_changed |= self.pods.remove(name).is_some();
+        self.follow_go();
+    }
+
+    /// Tells the planner where ready speakers of Go `MetalLB` run.
+    fn follow_go(&mut self) {
+        let ready = |pod: &&Pod| self.labelled && pod.kind == Kind::Go { ready: true };
+        let now = self.pods.values().filter(ready).map(|pod| Arc::clone(&pod.node));
+        let now: BTreeSet<NodeName> = now.collect();
+        for node in now.symmetric_difference(&self.go) {
+            tracing::info!(
+                node = &**node,
+                there = now.contains(node),
+                "a ready speaker of Go MetalLB on this node"
+            );
+            self.planner().foreign_speaker(node, now.contains(node));
+        }
+        self.go = now;
+    }
+
+    /// Our own speakers.
+    fn ours(&self) -> impl Iterator<Item = &Pod> {
+        let ours = |pod: &&Pod| !self.labelled || pod.kind == Kind::Ours;
+        self.pods.values().filter(ours)
+    }
+
+    /// Addresses of nodes without a speaker of ours: what these nodes say on the LAN is no stranger's word, and membership
+    /// does not tell their hardware addresses.
+    pub(super) fn strangers(&self) -> BTreeSet<IpAddr> {
+        let covered: BTreeSet<&str> = self.ours().map(|pod| &*pod.node).collect();
+        let others = self.nodes.iter().filter(|(name, _)| !covered.contains(&***name));
+        others
+            .flat_map(|(_, addresses)| addresses.iter().copied())
+            .collect()
     }
 
     /// All speakers and where their membership listens, when that changed since the last time and was listed at all.
@@ -275,15 +385,15 @@ impl Feed {
         if self.lone || self.unlisted.contains(PODS) || !std::mem::take(&mut self.pods_changed) {
             return None;
         }
-        let pods = self.pods.values();
         Some(
-            pods.map(|pod| {
-                (
-                    Arc::clone(&pod.node),
-                    SocketAddr::new(pod.ip, self.membership_port),
-                )
-            })
-            .collect(),
+            self.ours()
+                .map(|pod| {
+                    (
+                        Arc::clone(&pod.node),
+                        SocketAddr::new(pod.ip, self.membership_port),
+                    )
+                })
+                .collect(),
         )
     }
 
@@ -298,6 +408,7 @@ impl Feed {
         let reread = config.is_some();
         let mut planner = self.planner();
         if let Some(config) = config {
+            planner.at(self.configuration_version);
             planner.config(Arc::new(config));
         }
         let mut directives = planner.settle();
@@ -308,3 +419,6 @@ impl Feed {
         (directives, reread)
     }
 }
+
+#[cfg(test)]
+mod tests;

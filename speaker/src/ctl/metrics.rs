@@ -124,6 +124,12 @@ const LAYER2: [(&str, &str); 3] = [
     ),
 ];
 
+/// Ours, beside those of `MetalLB`.
+const CONFLICT: (&str, &str) = (
+    "metallb_layer2_conflict",
+    "1 for each station outside the cluster that claimed an address of ours within the last minute",
+);
+
 const MEMBERSHIP: [(&str, &str); 5] = [
     (
         "metallb_speaker_membership_received",
@@ -199,6 +205,15 @@ fn families(counts: &Counts) -> Result<Vec<Box<dyn Collector>>, prometheus::Erro
         }
         all.push(Box::new(family));
     }
+    let family = IntGaugeVec::new(Opts::new(CONFLICT.0, CONFLICT.1), &["ip", "mac"])?;
+    for (address, macs) in &counts.conflicts {
+        for mac in macs {
+            family
+                .with_label_values(&[address.to_string(), mac.to_string()])
+                .set(1);
+        }
+    }
+    all.push(Box::new(family));
     let membership = counts.membership;
     let values = [
         membership.received,
@@ -230,6 +245,10 @@ mod tests {
         counts
             .addresses
             .insert("192.0.2.10".parse().expect("address"), counters);
+        let stranger = metallb_l2::MacAddr([2, 0, 0, 0, 0, 9]);
+        counts
+            .conflicts
+            .insert("192.0.2.11".parse().expect("address"), vec![stranger]);
         let collectors = families(&counts).expect("valid names");
         let gathered: Vec<MetricFamily> = collectors
             .iter()
@@ -242,6 +261,7 @@ mod tests {
             "metallb_layer2_requests_received{ip=\"192.0.2.10\"} 3",
             "metallb_layer2_responses_sent{ip=\"192.0.2.10\"} 2",
             "metallb_layer2_gratuitous_sent{ip=\"192.0.2.10\"} 10",
+            "metallb_layer2_conflict{ip=\"192.0.2.11\",mac=\"02:00:00:00:00:09\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }

@@ -3,40 +3,47 @@
 
 mod assigned;
 mod configuration;
+mod conflicts;
 mod endpoints;
 mod feed;
+mod friends;
 mod lone;
 mod metrics;
 mod reporting;
 mod serve;
 mod state;
 mod statuses;
+mod tenure;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use futures::{Stream, StreamExt as _, stream};
 use kube::{Api, Client};
 use metallb_api::names::{events, labels};
+use metallb_election::Rules;
 use metallb_kubeio::{EventSink, WatchConfig, thin, watch, watch_own_configuration};
 use metallb_member::Secret;
 use metallb_model::Kind;
 use metallb_net::Exclusions;
-use metallb_speaker_core::{Input, LINGER, Planner, ServiceKey};
+use metallb_speaker_core::{Input, LINGER, Planner};
 use metallb_telemetry::Health;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::assigned::Assigned;
+use self::conflicts::Conflicts;
 use self::feed::{Feed, Seen};
+use self::friends::Friends;
 use self::metrics::Metrics;
 use self::reporting::{Author, Report, Reporting};
 use self::statuses::{Statuses, Writer};
+use self::tenure::Tenure;
 use crate::args::Args;
 use crate::files;
-use crate::wire::{Command, Pending, Wire};
+use crate::wire::{Command, News, Wire};
 
 /// How often mounted files are looked at.
 const FILES_EVERY: Duration = Duration::from_secs(5);
@@ -48,14 +55,17 @@ const FLUSH: Duration = Duration::from_secs(1);
 type Watches = Pin<Box<dyn Stream<Item = Seen>>>;
 
 /// Runs until SIGTERM or SIGINT, or a fault of the other thread.
-pub(crate) async fn run(args: &Args, wire: Wire) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &Args, mut wire: Wire) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let client = metallb_kubeio::connect().await?;
+    let client = metallb_kubeio::connect_in_pod()?;
     let namespace = args.own_namespace();
     let health = Health::waiting_for(&feed::WATCHES);
     let metrics = Metrics::new(&args.node_name, wire.reporter())?;
-    let planner = Arc::new(Mutex::new(Planner::new(args.ignore_exclude_lb)));
+    let planner = Arc::new(Mutex::new(Planner::with_rules(Rules {
+        ignore_exclude_label: args.ignore_exclude_lb,
+        shun: args.layer2.unready_last,
+    })));
     serve::start(args, &client, &health, &metrics, &planner, &wire).await?;
     let membership = args.membership_address()?;
     tracing::info!(
@@ -86,16 +96,32 @@ pub(crate) async fn run(args: &Args, wire: Wire) -> anyhow::Result<()> {
         pod_uid: args.pod_uid.clone(),
         events: sink.clone(),
     };
+    let tenure = wire.wants().filter(|_| args.layer2.strict).map(|wants| {
+        let (clock, commands) = (wire.clock(), wire.commands());
+        Tenure::start(
+            client.clone(),
+            &namespace,
+            &args.node_name,
+            clock,
+            wants,
+            commands,
+        )
+    });
     let mut control = Control {
         feed: Feed::new(
             Arc::clone(&planner),
             &namespace,
+            &args.pod_name,
             &args.lb_class,
             membership.map(|address| address.port()),
         ),
         assigned: Assigned::new(&args.node_name, metrics.clone()),
         statuses: Statuses::start(writer),
         reporting: Reporting::start(client.clone(), &namespace, author),
+        conflicts: Conflicts::new(&args.node_name, args.layer2.conflict_policy),
+        friends: Friends::default(),
+        tenure,
+        events: sink.clone(),
         idle: None,
         secret: files::read_secret(&args.ml_secret_key_path),
         secret_path: args.ml_secret_key_path.clone(),
@@ -113,8 +139,11 @@ pub(crate) async fn run(args: &Args, wire: Wire) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             Some(seen) = watches.next() => control.seen(seen).await?,
-            pending = changes.take() => control.changed(&pending).await?,
-            _ = look.tick() => control.look_at_files().await?,
+            news = changes.take() => control.changed(&news).await?,
+            _ = look.tick() => {
+                control.look_at_files().await?;
+                control.look_around().await?;
+            }
             why = control.wire.ended() => anyhow::bail!("the wire thread ended: {why}"),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -123,13 +152,14 @@ pub(crate) async fn run(args: &Args, wire: Wire) -> anyhow::Result<()> {
     control.leave(&sink).await
 }
 
-/// The other speakers take over at once; this one answers a moment longer.
+/// Goes on answering until the other speakers do.
 async fn goodbye(wire: &Wire) -> anyhow::Result<()> {
     let (done, said) = tokio::sync::oneshot::channel();
     wire.send(Command::Leave(done)).await?;
-    said.await?;
-    tokio::time::sleep(LINGER).await;
-    Ok(())
+    match tokio::time::timeout(LINGER, said).await {
+        Ok(said) => said.context("the wire thread ended before the goodbye was said"),
+        Err(_) => anyhow::bail!("the goodbye took longer than {LINGER:?}"),
+    }
 }
 
 struct Control {
@@ -137,6 +167,11 @@ struct Control {
     assigned: Assigned,
     statuses: Statuses,
     reporting: Reporting,
+    conflicts: Conflicts,
+    friends: Friends,
+    /// In strict mode.
+    tenure: Option<Tenure>,
+    events: EventSink,
     /// Whether nothing was configured the last time.
     idle: Option<bool>,
     secret: Secret,
@@ -220,21 +255,29 @@ impl Control {
     }
 
     /// Takes what `wire` decided.
-    async fn changed(&mut self, pending: &BTreeMap<ServiceKey, Pending>) -> anyhow::Result<()> {
+    async fn changed(&mut self, news: &News) -> anyhow::Result<()> {
         /// Beyond that many services, asking for all is cheaper.
         const FEW: usize = 16;
         if !self.synced {
             return Ok(());
         }
-        if pending.is_empty() || pending.len() > FEW {
-            return self.refresh().await;
+        if news.touched || news.owners.len() > FEW {
+            self.refresh().await?;
+        } else {
+            let reporter = self.wire.reporter();
+            for (key, change) in &news.owners {
+                tracing::debug!(service = key.as_str(), from = ?change.from, to = ?change.last.to, "owner settled");
+                let report = reporter.service(key).await?;
+                if let Some(assignment) = self.assigned.update(key, report.as_ref(), self.feed.uid(key)) {
+                    self.statuses.assign(key.clone(), assignment);
+                }
+            }
         }
-        let reporter = self.wire.reporter();
-        for (key, change) in pending {
-            tracing::debug!(service = key.as_str(), from = ?change.from, to = ?change.last.to, "owner settled");
-            let report = reporter.service(key).await?;
-            if let Some(assignment) = self.assigned.update(key, report.as_ref(), self.feed.uid(key)) {
-                self.statuses.assign(key.clone(), assignment);
+        for (address, conflict) in &news.conflicts {
+            let services = self.assigned.having(*address);
+            self.conflicts.tell(&self.events, *address, conflict, services);
+            for (key, assignment) in self.assigned.conflict(*address, Some(conflict)) {
+                self.statuses.assign(key, assignment);
             }
         }
         Ok(())
@@ -246,6 +289,21 @@ impl Control {
         let feed = &self.feed;
         for (key, assignment) in self.assigned.replace(&services, |key| feed.uid(key)) {
             self.statuses.assign(key, assignment);
+        }
+        Ok(())
+    }
+
+    /// Finds nodes that membership does not know, and conflicts that are over.
+    async fn look_around(&mut self) -> anyhow::Result<()> {
+        for address in self.conflicts.over() {
+            for (key, assignment) in self.assigned.conflict(address, None) {
+                self.statuses.assign(key, assignment);
+            }
+        }
+        if self.synced
+            && let Some(macs) = self.friends.look(&self.feed.strangers())
+        {
+            self.wire.send(Command::Input(Input::Friends(macs))).await?;
         }
         Ok(())
     }
@@ -277,6 +335,13 @@ impl Control {
     async fn leave(self, events: &EventSink) -> anyhow::Result<()> {
         tracing::info!("leaving; the other speakers take over");
         let (left, _) = tokio::join!(goodbye(&self.wire), events.flush(FLUSH));
+        if let Some(tenure) = self.tenure {
+            // Nobody else may answer before this node has ended.
+            let mut wire = self.wire;
+            wire.send(Command::End).await?;
+            tracing::debug!(why = wire.ended().await, "the wire thread has ended");
+            tenure.stop().await;
+        }
         left
     }
 }

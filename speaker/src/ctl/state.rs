@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use metallb_election::Standing;
+use metallb_l2::MacAddr;
 use metallb_speaker_core::{Planner, ServiceReport};
 use serde::Serialize;
 
@@ -26,12 +27,27 @@ struct Announced<'a> {
     service: &'a str,
     addresses: &'a [IpAddr],
     owner: Option<&'a str>,
+    /// Speakers of Go `MetalLB` announce it; which of them, they know.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    go_speakers: bool,
+    /// This node owns it, but its Leases do not let it answer (--l2-strict).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    waits_for_lease: bool,
+    /// Who answers in the owner's name while the owner's speaker is away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stand_in: Option<&'a str>,
     /// How this node stands.
     me: String,
     /// How every node stands.
     nodes: BTreeMap<&'a str, String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     liveness_ignored: bool,
+    /// No live candidate has a usable interface, so nobody can answer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    usability_ignored: bool,
+    /// Stations outside the cluster that claimed one of the addresses within the last minute.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    conflicts: BTreeMap<IpAddr, Vec<String>>,
     /// When this node owns it: where it answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     interfaces: Option<Vec<&'a str>>,
@@ -79,14 +95,18 @@ fn render(node: &str, snapshot: &Snapshot, not_announced: Vec<NotAnnounced>) -> 
         services: snapshot
             .services
             .iter()
-            .map(|report| service(node, report))
+            .map(|report| service(node, report, &snapshot.conflicts))
             .collect(),
         not_announced,
     };
     serde_json::to_string_pretty(&page).unwrap_or_else(|error| format!(r#"{{"error":"{error}"}}"#)) + "\n"
 }
 
-fn service<'a>(node: &str, report: &'a ServiceReport) -> Announced<'a> {
+fn service<'a>(
+    node: &str,
+    report: &'a ServiceReport,
+    conflicts: &BTreeMap<IpAddr, Vec<MacAddr>>,
+) -> Announced<'a> {
     let owned = report.owner.as_deref() == Some(node);
     let me = report
         .standings
@@ -96,6 +116,12 @@ fn service<'a>(node: &str, report: &'a ServiceReport) -> Announced<'a> {
         service: report.service.as_str(),
         addresses: &report.addresses,
         owner: report.owner.as_deref(),
+        go_speakers: report.go,
+        waits_for_lease: report.waits_for_lease,
+        stand_in: report
+            .acting
+            .as_deref()
+            .filter(|acting| report.owner.as_deref() != Some(acting)),
         me,
         nodes: report
             .standings
@@ -103,6 +129,13 @@ fn service<'a>(node: &str, report: &'a ServiceReport) -> Announced<'a> {
             .map(|(name, standing)| (&**name, describe(standing)))
             .collect(),
         liveness_ignored: report.liveness_ignored,
+        usability_ignored: report.usability_ignored,
+        conflicts: report
+            .addresses
+            .iter()
+            .filter_map(|address| Some((*address, conflicts.get(address)?)))
+            .map(|(address, macs)| (address, macs.iter().map(ToString::to_string).collect()))
+            .collect(),
         interfaces: owned.then(|| report.interfaces.iter().map(|name| &**name).collect()),
     }
 }

@@ -23,7 +23,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use self::plan::{Action, Known};
+use self::plan::{Action, Content, Known};
 use super::assigned::{Assignment, Update};
 
 /// First pause between two writes about one service; doubles up to [`PAUSE_MAX`].
@@ -296,21 +296,21 @@ impl Task {
 
     async fn perform(&mut self, key: &ServiceKey, action: Action) -> anyhow::Result<()> {
         match action {
-            Action::Create { interfaces } => {
+            Action::Create(content) => {
                 let name = self.create(key).await.context("create")?;
                 let node = self.writer.node.clone();
                 let known = Known {
                     service: key.clone(),
                     node,
                     written: false,
-                    interfaces: Vec::new(),
+                    content: Content::default(),
                 };
                 self.known.insert(name.clone(), known);
-                self.write(key, &name, interfaces)
+                self.write(key, &name, content)
                     .await
                     .context("status of a new object")
             }
-            Action::Write { name, interfaces } => self.write(key, &name, interfaces).await.context("status"),
+            Action::Write { name, content } => self.write(key, &name, content).await.context("status"),
             Action::Delete { name } => {
                 match self.api.delete(&name, &DeleteParams::default()).await {
                     Ok(_) => {}
@@ -347,13 +347,18 @@ impl Task {
         Ok(created.name_any())
     }
 
-    async fn write(&mut self, key: &ServiceKey, name: &str, interfaces: Vec<String>) -> anyhow::Result<()> {
-        let names: Vec<_> = interfaces.iter().map(|name| json!({ "name": name })).collect();
+    async fn write(&mut self, key: &ServiceKey, name: &str, content: Content) -> anyhow::Result<()> {
+        let names: Vec<_> = content
+            .interfaces
+            .iter()
+            .map(|name| json!({ "name": name }))
+            .collect();
         let patch = json!({ "status": {
             "node": self.writer.node,
             "serviceName": key.name(),
             "serviceNamespace": key.namespace(),
             "interfaces": names,
+            "conflicts": content.conflicts,
         }});
         match self
             .api
@@ -374,7 +379,7 @@ impl Task {
             service: key.clone(),
             node,
             written: true,
-            interfaces,
+            content,
         };
         self.known.insert(name.to_owned(), known);
         Ok(())

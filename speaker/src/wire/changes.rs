@@ -1,12 +1,17 @@
-//! Owner changes on their way from `wire` to `ctl`: a set that never blocks the sender and is as large as the number of
-//! services at most.
+//! What `wire` has to tell `ctl`: a collection that never blocks the sender and is bounded by the number of services, and of
+//! conflicts by [`CONFLICTS_MAX`].
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metallb_election::NodeName;
+use metallb_l2::MacAddr;
 use metallb_speaker_core::{Change, ServiceKey};
 use tokio::sync::Notify;
+
+/// Conflicts that may wait: a hostile station can make up hardware addresses faster than anybody could be told.
+const CONFLICTS_MAX: usize = 64;
 
 /// What happened to one service since `ctl` last looked.
 #[derive(Clone, Debug)]
@@ -17,32 +22,68 @@ pub(crate) struct Pending {
     pub(crate) last: Change,
 }
 
-/// The set.
+/// A station outside the cluster that has an address of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Conflict {
+    /// Its hardware address.
+    pub(crate) mac: MacAddr,
+    /// Where it was heard.
+    pub(crate) interface: Arc<str>,
+}
+
+/// All that happened.
+#[derive(Default)]
+pub(crate) struct News {
+    /// Something changed that a look at the state may show.
+    pub(crate) touched: bool,
+    /// Changes of owners.
+    pub(crate) owners: BTreeMap<ServiceKey, Pending>,
+    /// The last conflict about each address.
+    pub(crate) conflicts: BTreeMap<IpAddr, Conflict>,
+}
+
+/// The collection.
 #[derive(Default)]
 pub(crate) struct Changes {
-    pending: Mutex<BTreeMap<ServiceKey, Pending>>,
+    news: Mutex<News>,
     notify: Notify,
 }
 
 impl Changes {
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes a change.
     pub(super) fn owner(&self, change: Change) {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = pending
+        let mut news = self.news();
+        let from = news
+            .owners
             .get(&change.service)
             .map_or_else(|| change.from.clone(), |known| known.from.clone());
-        pending.insert(change.service.clone(), Pending { from, last: change });
+        news.owners
+            .insert(change.service.clone(), Pending { from, last: change });
         self.notify.notify_one();
+    }
+
+    /// Notes that a station outside the cluster has an address of ours.
+    pub(super) fn conflict(&self, address: IpAddr, conflict: Conflict) {
+        let mut news = self.news();
+        if news.conflicts.len() < CONFLICTS_MAX || news.conflicts.contains_key(&address) {
+            news.conflicts.insert(address, conflict);
+            self.notify.notify_one();
+        }
     }
 
     /// Something else changed that a look at the state may show.
     pub(super) fn touch(&self) {
+        self.news().touched = true;
         self.notify.notify_one();
     }
 
     /// Waits until there is something and takes it.
-    pub(crate) async fn take(&self) -> BTreeMap<ServiceKey, Pending> {
+    pub(crate) async fn take(&self) -> News {
         self.notify.notified().await;
-        std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.news())
     }
 }

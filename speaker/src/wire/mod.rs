@@ -5,26 +5,31 @@
 //! empties when it can.
 
 mod changes;
+mod clock;
+mod groups;
 mod links;
 mod report;
 
 use std::io;
-use std::net::UdpSocket as StdUdpSocket;
+use std::net::{IpAddr, UdpSocket as StdUdpSocket};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use metallb_l2::ForeignClaim;
 use metallb_net::{Exclusions, InterfaceMonitor};
-use metallb_sansio::{Instant, Machine as _};
-use metallb_speaker_core::{Engine, EngineConfig, Input, Output};
+use metallb_sansio::Machine as _;
+use metallb_speaker_core::{Engine, EngineConfig, Input, Options, Output};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use self::changes::{Changes, Pending};
+pub(crate) use self::changes::{Changes, Conflict, News};
+pub(crate) use self::clock::Clock;
 pub(crate) use self::links::LinkReport;
 pub(crate) use self::report::{Counts, Reporter, Snapshot};
 
+use self::groups::Groups;
 use self::links::Links;
 use self::report::Request;
 
@@ -40,6 +45,7 @@ const RETRY_LINKS: Duration = Duration::from_secs(2);
 /// What the thread is made of.
 pub(crate) struct Config {
     pub(crate) machine: EngineConfig,
+    pub(crate) options: Options,
     pub(crate) socket: StdUdpSocket,
     pub(crate) exclusions: Exclusions,
 }
@@ -52,13 +58,17 @@ pub(crate) enum Command {
     Exclusions(Exclusions),
     /// A page of the state.
     Report(Request),
-    /// Say goodbye, and say when that is done.
+    /// Say goodbye, go on answering until the others do, and say when that is so.
     Leave(oneshot::Sender<()>),
+    /// Answer no more and end.
+    End,
 }
 
 /// The thread, seen from `ctl`.
 pub(crate) struct Wire {
+    clock: Clock,
     commands: mpsc::Sender<Command>,
+    wants: Option<mpsc::UnboundedReceiver<(IpAddr, bool)>>,
     changes: Arc<Changes>,
     /// Resolves when the thread ends, which it does only by a fault.
     ended: oneshot::Receiver<String>,
@@ -70,9 +80,11 @@ impl Wire {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let changes = Arc::new(Changes::default());
         let (end, ended) = oneshot::channel();
+        let (want, wants) = mpsc::unbounded_channel();
+        let clock = Clock::start();
         let thread_changes = Arc::clone(&changes);
         std::thread::Builder::new().name("wire".into()).spawn(move || {
-            let why = match block_on(config, inbox, &thread_changes) {
+            let why = match block_on(config, clock, inbox, want, &thread_changes) {
                 Ok(()) => "the queue from the other thread is closed".to_owned(),
                 Err(error) => format!("{error:#}"),
             };
@@ -81,7 +93,9 @@ impl Wire {
             }
         })?;
         Ok(Self {
+            clock,
             commands,
+            wants: Some(wants),
             changes,
             ended,
         })
@@ -94,6 +108,21 @@ impl Wire {
             .await
             .ok()
             .context("the wire thread has ended")
+    }
+
+    /// The clock of the thread's machines.
+    pub(crate) const fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// For telling from anywhere.
+    pub(crate) fn commands(&self) -> mpsc::Sender<Command> {
+        self.commands.clone()
+    }
+
+    /// In strict mode, which addresses this node wants to answer for, or no longer. Once.
+    pub(crate) const fn wants(&mut self) -> Option<mpsc::UnboundedReceiver<(IpAddr, bool)>> {
+        self.wants.take()
     }
 
     /// What changed since the last time.
@@ -114,17 +143,25 @@ impl Wire {
     }
 }
 
-fn block_on(config: Config, inbox: mpsc::Receiver<Command>, changes: &Changes) -> anyhow::Result<()> {
+fn block_on(
+    config: Config,
+    clock: Clock,
+    inbox: mpsc::Receiver<Command>,
+    wants: mpsc::UnboundedSender<(IpAddr, bool)>,
+    changes: &Changes,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let clock = Clock::start();
         let thread = Thread {
-            engine: Engine::new(clock.now(), config.machine),
+            engine: Engine::with_options(clock.now(), config.machine, config.options),
             clock,
+            wants,
             socket: UdpSocket::from_std(config.socket)?,
             links: Links::new(config.exclusions),
+            groups: Groups::default(),
+            leaving: None,
             changes,
             inbox,
             datagram: vec![0; DATAGRAM_MAX],
@@ -134,29 +171,15 @@ fn block_on(config: Config, inbox: mpsc::Receiver<Command>, changes: &Changes) -
     })
 }
 
-/// The machine's clock over the operating system's.
-#[derive(Clone, Copy)]
-struct Clock(tokio::time::Instant);
-
-impl Clock {
-    fn start() -> Self {
-        Self(tokio::time::Instant::now())
-    }
-
-    fn now(self) -> Instant {
-        Instant::from_nanos(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    fn at(self, instant: Instant) -> tokio::time::Instant {
-        self.0 + Duration::from_nanos(instant.as_nanos())
-    }
-}
-
 struct Thread<'a> {
     engine: Engine,
     clock: Clock,
+    wants: mpsc::UnboundedSender<(IpAddr, bool)>,
     socket: UdpSocket,
     links: Links,
+    groups: Groups,
+    /// Who waits for our goodbye.
+    leaving: Option<oneshot::Sender<()>>,
     changes: &'a Changes,
     inbox: mpsc::Receiver<Command>,
     datagram: Vec<u8>,
@@ -181,13 +204,7 @@ impl Thread<'_> {
                      secretkey"
                 );
             }
-            let deadline = self.engine.poll_timeout().map(|at| self.clock.at(at));
-            let timer = pin!(async {
-                match deadline {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            });
+            let timer = pin!(self.clock.until(self.engine.poll_timeout()));
             tokio::select! {
                 biased;
                 ready = self.socket.readable() => ready.context("the membership socket is broken")?,
@@ -202,13 +219,14 @@ impl Thread<'_> {
                     self.links_changed(inputs);
                 }
                 command = self.inbox.recv() => match command {
+                    Some(Command::End) | None => return Ok(()),
                     Some(command) => self.command(command),
-                    None => return Ok(()),
                 },
                 () = timer => {}
                 _ = retry.tick() => {
                     let inputs = self.links.retry();
                     self.links_changed(inputs);
+                    self.groups.retry();
                 }
             }
         }
@@ -237,25 +255,35 @@ impl Thread<'_> {
             self.changes.touch();
         }
         for input in inputs {
+            if let Input::LinkDown(interface) = input {
+                self.groups.interface_gone(interface);
+            }
             self.engine.handle(now, input);
+            // In order: a group is joined on an interface that returned after those of its former life were left.
+            self.flush();
         }
     }
 
     fn command(&mut self, command: Command) {
         let now = self.clock.now();
         match command {
-            Command::Input(input) => self.engine.handle(now, input),
+            Command::Input(input) => {
+                if matches!(input, Input::Tenure(_) | Input::Granted(..)) {
+                    // What may be answered for, and so what is announced.
+                    self.changes.touch();
+                }
+                self.engine.handle(now, input);
+            }
             Command::Exclusions(exclusions) => {
                 let inputs = self.links.exclude(exclusions);
                 self.links_changed(inputs);
             }
-            Command::Report(request) => report::answer(&self.engine, &self.links, request),
+            Command::Report(request) => report::answer(now, &self.engine, &self.links, request),
+            // The loop ends with it.
+            Command::End => {}
             Command::Leave(done) => {
+                self.leaving = Some(done);
                 self.engine.handle(now, Input::Leave);
-                self.flush();
-                if done.send(()).is_err() {
-                    tracing::debug!("nobody waits for the goodbye");
-                }
             }
         }
     }
@@ -291,23 +319,33 @@ impl Thread<'_> {
                 Output::Rejoined => {
                     tracing::warn!("the other speakers had declared this one dead; announcing again");
                 }
+                // That somebody has it was told as a claim.
                 Output::Probed { address, taken_by } => {
-                    if let Some(mac) = taken_by {
-                        tracing::warn!(%address, %mac, "another station has this address already");
+                    tracing::debug!(%address, ?taken_by, "probed for an address that nobody announced before");
+                }
+                Output::ForeignClaim(claim) => self.conflict(&claim),
+                Output::Join(interface, group) => self.groups.join(interface, group),
+                Output::Part(interface, group) => self.groups.part(interface, group),
+                Output::Want(address, wanted) => {
+                    if self.wants.send((address, wanted)).is_err() {
+                        tracing::error!(%address, "nobody keeps the Leases");
                     }
                 }
-                // The packet sockets hear all groups already; joining them makes switches with MLD snooping forward them.
-                Output::Join(..) | Output::Part(..) => {}
-                Output::Left => tracing::info!("the other speakers answer from now on"),
-                Output::ForeignClaim(claim) => {
-                    tracing::debug!(
-                        address = %claim.address,
-                        mac = %claim.mac,
-                        interface = claim.interface,
-                        "another station claims an address of ours"
-                    );
+                Output::Left => {
+                    if let Some(Err(())) = self.leaving.take().map(|done| done.send(())) {
+                        tracing::debug!("nobody waits for the goodbye");
+                    }
                 }
             }
         }
+    }
+
+    /// A station outside the cluster has an address of ours.
+    fn conflict(&self, claim: &ForeignClaim) {
+        let link = self.engine.announcer().links().get(&claim.interface);
+        let interface = link.map_or_else(|| Arc::from(""), |link| Arc::clone(&link.name));
+        tracing::debug!(address = %claim.address, mac = %claim.mac, interface = &*interface, "claimed by another station");
+        let mac = claim.mac;
+        self.changes.conflict(claim.address, Conflict { mac, interface });
     }
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use metallb_l2::Counters;
+use metallb_l2::{Counters, MacAddr};
 use metallb_speaker_core::{Engine, MemberReport, ServiceKey, ServiceReport};
 use tokio::sync::{mpsc, oneshot};
 
@@ -41,7 +41,7 @@ enum What {
 
 enum Reply {
     Services(Vec<ServiceReport>),
-    Surroundings(Vec<MemberReport>, Vec<LinkReport>),
+    Surroundings(Vec<MemberReport>, Vec<LinkReport>, BTreeMap<IpAddr, Vec<MacAddr>>),
     Counts(Counts),
 }
 
@@ -50,6 +50,8 @@ enum Reply {
 pub(crate) struct Counts {
     /// For each address that was ever announced.
     pub(crate) addresses: BTreeMap<IpAddr, Counters>,
+    /// Stations outside the cluster that claimed an address of ours within the last minute.
+    pub(crate) conflicts: BTreeMap<IpAddr, Vec<MacAddr>>,
     /// Membership.
     pub(crate) membership: metallb_member::Counters,
 }
@@ -59,6 +61,7 @@ pub(crate) struct Counts {
 pub(crate) struct Snapshot {
     pub(crate) members: Vec<MemberReport>,
     pub(crate) links: Vec<LinkReport>,
+    pub(crate) conflicts: BTreeMap<IpAddr, Vec<MacAddr>>,
     pub(crate) services: Vec<ServiceReport>,
 }
 
@@ -112,7 +115,7 @@ impl Reporter {
 
     /// Everything, for a caller that cannot wait asynchronously; `None` when the thread does not answer in time.
     pub(crate) fn snapshot(&self) -> Option<Snapshot> {
-        let Reply::Surroundings(members, links) = self.ask(|| What::Surroundings)? else {
+        let Reply::Surroundings(members, links, conflicts) = self.ask(|| What::Surroundings)? else {
             return None;
         };
         let mut services: Vec<ServiceReport> = Vec::new();
@@ -127,6 +130,7 @@ impl Reporter {
                 return Some(Snapshot {
                     members,
                     links,
+                    conflicts,
                     services,
                 });
             }
@@ -168,18 +172,27 @@ impl Reporter {
 }
 
 /// Answers one question.
-pub(super) fn answer(engine: &Engine, links: &Links, request: Request) {
+pub(super) fn answer(now: metallb_sansio::Instant, engine: &Engine, links: &Links, request: Request) {
     let reply = match request.what {
         What::Services(after) => {
             let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
             Reply::Services(engine.services_from(from).take(PAGE).collect())
         }
         What::Service(key) => Reply::Services(engine.service(&key).into_iter().collect()),
-        What::Surroundings => Reply::Surroundings(engine.members(), links.report()),
+        What::Surroundings => Reply::Surroundings(engine.members(), links.report(), conflicts(now, engine)),
         What::Counts => Reply::Counts(Counts {
             addresses: engine.announcer().counters().clone(),
+            conflicts: conflicts(now, engine),
             membership: engine.member().counters(),
         }),
     };
     (request.deliver)(reply);
+}
+
+fn conflicts(now: metallb_sansio::Instant, engine: &Engine) -> BTreeMap<IpAddr, Vec<MacAddr>> {
+    let mut all: BTreeMap<IpAddr, Vec<MacAddr>> = BTreeMap::new();
+    for (address, mac) in engine.announcer().conflicts(now) {
+        all.entry(address).or_default().push(mac);
+    }
+    all
 }

@@ -87,6 +87,39 @@ fn select(name: &str) -> Value {
     json!({"matchLabels": {"name": name}})
 }
 
+/// Go speakers do not see ours: as long as one may own the service, they have it to themselves.
+#[test]
+fn speakers_of_go_metallb_come_first() {
+    let with = |on: &[&str], advertisements: &[Value]| {
+        let mut nodes = nodes();
+        for name in on {
+            nodes.get_mut(*name).expect("a node").foreign_speaker = true;
+        }
+        let eligibility = Eligibility::of(
+            &service(&["192.0.2.1"]),
+            &endpoints(&["n1"]),
+            &nodes,
+            &config(advertisements),
+            Rules::default(),
+        );
+        eligibility.expect("candidates")
+    };
+    let names = |eligibility: &Eligibility| -> Vec<String> {
+        let names = eligibility.candidates.keys();
+        names.map(ToString::to_string).collect()
+    };
+    let mixed = with(&["n1", "n3"], &[json!({})]);
+    assert!(mixed.go);
+    assert_eq!(names(&mixed), ["n1", "n3"]);
+    assert_eq!(mixed.excluded["n2"], Exclusion::GoSpeakersFirst);
+
+    let elsewhere = json!({"nodeSelectors": [select("n1"), select("n2")]});
+    let ours = with(&["n3"], &[elsewhere]);
+    assert!(!ours.go, "that one may not own it");
+    assert_eq!(names(&ours), ["n1", "n2"]);
+    assert_eq!(ours.excluded["n3"], Exclusion::NotSelected);
+}
+
 #[test]
 fn refusals() {
     let by_service = json!({"serviceSelectors": [{"matchLabels": {"app": "web"}}]});

@@ -1,2 +1,4 @@
 mod announcer;
 mod conflict;
+mod rules;
+mod times;

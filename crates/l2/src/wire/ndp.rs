@@ -103,7 +103,8 @@ impl Repr {
             return Err(Malformed);
         }
         let target: Ipv6Addr = array::<16>(message, 8).into();
-        if target.is_multicast() {
+        // No packet comes from a group (RFC 4291 2.7).
+        if target.is_multicast() || source.is_multicast() {
             return Err(Malformed);
         }
         let options = &message[MESSAGE_LEN..];
@@ -116,12 +117,19 @@ impl Repr {
                 }
                 Message::Solicitation { target, source_mac }
             }
-            TYPE_ADVERTISEMENT => Message::Advertisement {
-                target,
-                target_mac: link_option(options, OPTION_TARGET_LINK)?,
-                solicited: message[4] & FLAG_SOLICITED != 0,
-                overrides: message[4] & FLAG_OVERRIDE != 0,
-            },
+            TYPE_ADVERTISEMENT => {
+                let solicited = message[4] & FLAG_SOLICITED != 0;
+                // An answer to one is not told to all (RFC 4861 7.1.2).
+                if solicited && destination.is_multicast() {
+                    return Err(Malformed);
+                }
+                Message::Advertisement {
+                    target,
+                    target_mac: link_option(options, OPTION_TARGET_LINK)?,
+                    solicited,
+                    overrides: message[4] & FLAG_OVERRIDE != 0,
+                }
+            }
             _ => return Err(Malformed),
         };
         Ok(Self {

@@ -2,7 +2,7 @@
 
 /// Nanoseconds of a text that Go's `time.ParseDuration` reads: `90s`, `1m30s`, `1.5h`, `-2ms`, `0`. `None` for others,
 /// and for more than 292 years.
-pub(crate) fn nanoseconds(text: &str) -> Option<i64> {
+pub fn nanoseconds(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),

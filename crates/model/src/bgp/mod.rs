@@ -11,8 +11,7 @@ pub(crate) use advertisement::{Advertised, ParsedBgp, may_share_node};
 pub use advertisement::{BgpAdvertisement, BgpAdvertisementSpec};
 pub(crate) use community::Aliases;
 pub use community::{Community, CommunityAliasSpec, CommunityError, CommunitySpec};
-#[cfg(test)]
-pub(crate) use duration::nanoseconds;
+pub use duration::nanoseconds;
 pub use password::Password;
 pub use peer::{BgpPeer, BgpPeerSpec, PeerEndpoint, PeerPassword, RemoteAsn, SecretRefSpec};
 pub use profile::{BfdProfile, BfdProfileSpec};

@@ -8,7 +8,7 @@ use metallb_l2::{Link, MacAddr};
 use metallb_member::{Secret, Timing};
 use metallb_sansio::{Instant, Machine};
 
-use crate::{Cause, Change, Directive, Engine, EngineConfig, Input, Output, Plan, ServiceKey};
+use crate::{Cause, Change, Directive, Engine, EngineConfig, Input, Options, Output, Plan, ServiceKey};
 
 const ADDRESS: &str = "192.0.2.10";
 
@@ -22,6 +22,10 @@ fn key(name: &str) -> ServiceKey {
 
 /// An engine on `node` with one link, which presumes the other two of n1, n2, n3 alive.
 fn engine(node: &str) -> Engine {
+    engine_with(node, Options::default())
+}
+
+fn engine_with(node: &str, options: Options) -> Engine {
     let now = Instant::ZERO;
     let config = EngineConfig {
         node: node.into(),
@@ -32,7 +36,7 @@ fn engine(node: &str) -> Engine {
         secret: Secret::none(),
         timing: Timing::default(),
     };
-    let mut engine = Engine::new(now, config);
+    let mut engine = Engine::with_options(now, config, options);
     let peers: BTreeMap<NodeName, _> = ["n1", "n2", "n3"]
         .map(|name| (name.into(), "192.0.2.1:7946".parse().expect("address")))
         .into();
@@ -62,7 +66,7 @@ fn plan(nodes: &[&str], interfaces: Option<&[&str]>) -> Plan {
         addresses: [address()].into(),
         eligibility: Arc::new(Eligibility {
             candidates,
-            excluded: BTreeMap::new(),
+            ..Eligibility::default()
         }),
     }
 }
@@ -269,4 +273,76 @@ fn whoever_lacks_the_interfaces_is_passed_over_and_told_so() {
     assert_eq!(changes[0].cause, Cause::Interfaces(own.into()));
     engine.handle(Instant::ZERO, Input::LinkDown(9));
     assert_eq!(drain(&mut engine).0[0].to.as_deref(), Some(ranked()[1]));
+}
+
+/// Go speakers do not see ours, and elect the owner among themselves.
+#[test]
+fn what_speakers_of_go_metallb_announce_ours_do_not() {
+    let own = ranked()[0];
+    let mut engine = engine(own);
+    tell(&mut engine, "web", Some(plan(&ranked(), None)));
+    let mut go = plan(&ranked()[..2], None);
+    let eligibility = Eligibility::clone(&go.eligibility);
+    go.eligibility = Arc::new(Eligibility {
+        go: true,
+        ..eligibility
+    });
+    let (changes, frames) = tell(&mut engine, "web", Some(go));
+    assert_eq!((changes[0].to.as_deref(), frames), (None, 0));
+    assert_eq!(engine.announcer().owned().count(), 0);
+    let report = engine.service(&key("web")).expect("planned");
+    assert!(report.go && report.owner.is_none());
+    assert_eq!(report.standings[own], Standing::Owner, "as far as they are alive");
+    let (changes, frames) = tell(&mut engine, "web", Some(plan(&ranked(), None)));
+    assert_eq!(
+        (changes[0].to.as_deref(), frames),
+        (Some(own), 2),
+        "the last has left"
+    );
+}
+
+/// In strict mode nothing is answered without tenure and grant, and a tenure ends by itself.
+#[test]
+fn leases_decide_in_strict_mode() {
+    let own = ranked()[0];
+    let strict = Options {
+        strict: true,
+        ..Options::default()
+    };
+    let mut engine = engine_with(own, strict);
+    let wants = |engine: &mut Engine| {
+        let outputs = std::iter::from_fn(|| engine.poll_output());
+        let wants = outputs.filter_map(|output| match output {
+            Output::Want(_, wanted) => Some(wanted),
+            _ => None,
+        });
+        wants.collect::<Vec<_>>()
+    };
+    let until = Instant::from_millis(9_000);
+    engine.handle(Instant::ZERO, Input::Tenure(Some(until)));
+    let directive = Directive {
+        service: key("web"),
+        plan: Some(plan(&[own], None)),
+        version: 0,
+    };
+    engine.handle(Instant::ZERO, Input::Directive(directive));
+    assert_eq!(wants(&mut engine), [true]);
+    assert!(engine.service(&key("web")).expect("planned").waits_for_lease);
+    assert_eq!(engine.announcer().owned().count(), 0);
+    engine.handle(Instant::ZERO, Input::Granted(address(), true));
+    assert_eq!(engine.announcer().owned().count(), 1);
+
+    // Woken too late: nothing is answered before the time is looked at.
+    engine.handle_frame(until, 1, &[]);
+    assert_eq!(engine.announcer().owned().count(), 0);
+    engine.handle(until, Input::Tenure(Some(Instant::from_millis(12_000))));
+    assert_eq!(engine.announcer().owned().count(), 1, "still granted");
+    assert!(wants(&mut engine).is_empty(), "and wanted all the time");
+    let directive = Directive {
+        service: key("web"),
+        plan: None,
+        version: 0,
+    };
+    engine.handle(until, Input::Directive(directive));
+    assert_eq!(wants(&mut engine), [false]);
 }

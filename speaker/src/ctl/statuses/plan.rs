@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt as _;
 use metallb_api::names::labels;
-use metallb_api::{Raw, ServiceL2Status, ServiceL2StatusStatus};
+use metallb_api::{AddressConflict, Raw, ServiceL2Status, ServiceL2StatusStatus};
 use metallb_speaker_core::ServiceKey;
 
 use crate::ctl::assigned::Assignment;
@@ -18,8 +18,17 @@ pub(super) struct Known {
     pub(super) node: String,
     /// Its status was written; until then it is known by its labels.
     pub(super) written: bool,
-    /// The interfaces it names.
+    /// What else it says.
+    pub(super) content: Content,
+}
+
+/// What an object says besides node and service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Content {
+    /// The interfaces, when they are restricted.
     pub(super) interfaces: Vec<String>,
+    /// Who else has the addresses.
+    pub(super) conflicts: Vec<AddressConflict>,
 }
 
 impl Known {
@@ -37,11 +46,14 @@ impl Known {
             service: ServiceKey::new(&namespace, &name),
             written: !status.node.is_empty(),
             node: or(status.node, label(labels::NODE)),
-            interfaces: status
-                .interfaces
-                .into_iter()
-                .map(|interface| interface.name)
-                .collect(),
+            content: Content {
+                interfaces: status
+                    .interfaces
+                    .into_iter()
+                    .map(|interface| interface.name)
+                    .collect(),
+                conflicts: status.conflicts,
+            },
         })
     }
 }
@@ -50,9 +62,9 @@ impl Known {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Make an object and write its status.
-    Create { interfaces: Vec<String> },
+    Create(Content),
     /// Write the status of an object of ours.
-    Write { name: String, interfaces: Vec<String> },
+    Write { name: String, content: Content },
     /// Remove an object.
     Delete { name: String },
 }
@@ -76,14 +88,18 @@ pub(super) fn actions(
     } else {
         Vec::new()
     };
+    let content = Content {
+        interfaces,
+        conflicts: assignment.conflicts.clone(),
+    };
     let mut actions = Vec::new();
     let mut kept = false;
     for (name, object) in about {
         if object.node == node && !std::mem::replace(&mut kept, true) {
-            if !object.written || object.interfaces != interfaces {
+            if !object.written || object.content != content {
                 actions.push(Action::Write {
                     name: name.clone(),
-                    interfaces: interfaces.clone(),
+                    content: content.clone(),
                 });
             }
         } else {
@@ -91,7 +107,7 @@ pub(super) fn actions(
         }
     }
     if !kept {
-        actions.insert(0, Action::Create { interfaces });
+        actions.insert(0, Action::Create(content));
     }
     actions
 }
@@ -105,7 +121,14 @@ mod tests {
             service: ServiceKey::new("default", service),
             node: node.into(),
             written: true,
+            content: content(interfaces),
+        }
+    }
+
+    fn content(interfaces: &[&str]) -> Content {
+        Content {
             interfaces: interfaces.iter().map(ToString::to_string).collect(),
+            conflicts: Vec::new(),
         }
     }
 
@@ -115,6 +138,7 @@ mod tests {
             addresses: ["192.0.2.10".parse().expect("address")].into(),
             interfaces: interfaces.iter().map(ToString::to_string).collect(),
             restricted,
+            conflicts: Vec::new(),
         }
     }
 
@@ -134,13 +158,24 @@ mod tests {
         let free = assignment(&["eth0"], false);
         let bound = assignment(&["eth0"], true);
         let mute = assignment(&[], true);
+        let contested = Assignment {
+            conflicts: vec![AddressConflict {
+                address: "192.0.2.10".into(),
+                ..AddressConflict::default()
+            }],
+            ..assignment(&["eth0"], false)
+        };
+        let told = Content {
+            conflicts: contested.conflicts.clone(),
+            ..Content::default()
+        };
         let other_service = ("z", object("n1", "db", &[]));
         let cases: Vec<Case<'_>> = vec![
             (
                 "first owner",
                 Some(&free),
                 vec![],
-                vec![Action::Create { interfaces: vec![] }],
+                vec![Action::Create(content(&[]))],
             ),
             (
                 "nothing changed",
@@ -152,7 +187,7 @@ mod tests {
                 "take-over",
                 Some(&free),
                 vec![("a", object("n2", "web", &[]))],
-                vec![Action::Create { interfaces: vec![] }, delete("a")],
+                vec![Action::Create(content(&[])), delete("a")],
             ),
             (
                 "lost",
@@ -172,7 +207,16 @@ mod tests {
                 vec![("a", object("n1", "web", &[]))],
                 vec![Action::Write {
                     name: "a".into(),
-                    interfaces: vec!["eth0".into()],
+                    content: content(&["eth0"]),
+                }],
+            ),
+            (
+                "somebody else has the address",
+                Some(&contested),
+                vec![("a", object("n1", "web", &[]))],
+                vec![Action::Write {
+                    name: "a".into(),
+                    content: told,
                 }],
             ),
             (
@@ -193,7 +237,7 @@ mod tests {
                 )],
                 vec![Action::Write {
                     name: "a".into(),
-                    interfaces: vec![],
+                    content: content(&[]),
                 }],
             ),
         ];

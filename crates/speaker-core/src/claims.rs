@@ -1,0 +1,243 @@
+//! The part of the engine for clusters where nobody preempts: whoever has an address keeps it, whoever returns.
+//!
+//! Without preemption the owner does not follow from who is there alone, so it is remembered. A **claim** says who has a service and
+//! in which term; whoever takes a service over claims it in the next term and tells everybody. Of two claims the later counts.
+//!
+//! * A speaker that starts knows no claim. It asks before it takes anything, and takes what it is best for only when
+//!   everybody has answered that nobody has it, or nobody answers. Were all started at once, the rank decides.
+//! * Whoever takes over from a node that is gone answers at once, but claims only when a peer sees it the same way, or knows of no
+//!   claim. So a node that was cut off alone and took everything has no claim to it when it returns. Until then it says of
+//!   itself that it claims the service half a term below the claim that there is, which counts with those only who know none.
+//! * When the one who claims what this node answers for comes back, it is asked first: if it was cut off it has answered all
+//!   the time, and still does; if it is a new life, it knows nothing.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use metallb_election::{NodeName, Preemption};
+use metallb_member::PeerState;
+use metallb_sansio::Instant;
+
+use crate::engine::Engine;
+use crate::service::{Asking, Claim, Holding, Service};
+use crate::talk::View;
+use crate::{Cause, ServiceKey};
+
+/// How long a speaker counts as just started, so that there may be claims it has not heard of.
+const YOUNG: Duration = Duration::from_secs(2);
+/// How long it waits for the answers of peers that do not answer, but are alive.
+const ASK_FOR: Duration = Duration::from_millis(400);
+/// How long it waits each time while peers are presumed alive that have not been heard.
+const ASK_ON: Duration = Duration::from_millis(100);
+/// From one term to the next; the odd ones are for those who answer without a claim.
+const TERM: u64 = 2;
+
+impl Engine {
+    /// Who keeps a service, and against whom.
+    pub(crate) fn keeper<'a>(&'a self, service: &'a Service) -> (Option<&'a str>, Preemption) {
+        if service.awaits.is_some() {
+            (Some(self.member.node()), Preemption::Never)
+        } else if self.options.non_preempt {
+            let claim = service.claim.as_ref().map(|claim| &*claim.owner);
+            (claim, Preemption::Never)
+        } else {
+            (service.owner.as_deref(), Preemption::ByRank)
+        }
+    }
+
+    /// A plan came: is anybody to be asked who has it? `known`: there was one before.
+    pub(crate) fn ask_who_has(&mut self, now: Instant, key: &ServiceKey, service: &mut Service, known: bool) {
+        let young = self.listed_at.is_none_or(|at| now - at < YOUNG);
+        if !self.options.non_preempt
+            || service.claim.is_some()
+            || service.asking.is_some()
+            || service.is_go()
+            || !(known || young)
+        {
+            return;
+        }
+        service.asking = Some(Asking {
+            until: now + ASK_FOR,
+            answered: BTreeSet::new(),
+        });
+        self.asking.insert(key.clone());
+        self.tell_all(now, key);
+    }
+
+    pub(crate) fn tell_all(&mut self, now: Instant, key: &ServiceKey) {
+        for peer in self.live_peers() {
+            self.handovers.tell(now, &peer, key);
+        }
+    }
+
+    /// Ends the asking for a service when enough is known.
+    pub(crate) fn stop_asking(&mut self, now: Instant, key: &ServiceKey, service: &mut Service) {
+        if service.awaits.is_some_and(|until| until <= now) {
+            service.awaits = None;
+        }
+        if service.awaits.is_some() {
+            return;
+        }
+        let Some(asking) = &mut service.asking else {
+            self.asking.remove(key);
+            return;
+        };
+        let others = service.ranked.iter().filter(|name| *name != self.member.node());
+        let mut live = others.filter(|name| self.member.is_live(name));
+        let heard = live.all(|name| asking.answered.contains(name));
+        if service.claim.is_none() && !heard {
+            if asking.until > now {
+                return;
+            }
+            if self.member.peers().any(|(_, state)| state == PeerState::Presumed) {
+                asking.until = now + ASK_ON;
+                return;
+            }
+        }
+        service.asking = None;
+        self.asking.remove(key);
+    }
+
+    /// When somebody is no longer waited for.
+    pub(crate) fn asking_timeout(&self) -> Option<Instant> {
+        let until = |key| {
+            let service = self.services.get(key)?;
+            let asking = service.asking.as_ref().map(|asking| asking.until);
+            service.awaits.into_iter().chain(asking).min()
+        };
+        self.asking.iter().filter_map(until).min()
+    }
+
+    /// Decides about services whose time of asking is over.
+    pub(crate) fn asking_tick(&mut self, now: Instant) {
+        if self.asking_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        for key in self.asking.clone() {
+            self.decide(now, &key, &Cause::Plan);
+        }
+    }
+
+    /// This node owns a service; `taken`: since now.
+    pub(crate) fn follow_claim(
+        &mut self,
+        now: Instant,
+        key: &ServiceKey,
+        service: &mut Service,
+        taken: bool,
+    ) {
+        if !self.options.non_preempt || service.awaits.is_some() {
+            return;
+        }
+        match &service.claim {
+            Some(claim) if claim.owner == *self.member.node() => {}
+            // Whether it is gone for everybody, or we are, only the others can tell.
+            Some(claim) if service.ranked.contains(&claim.owner) && !self.member.is_live(&claim.owner) => {
+                if taken {
+                    self.tell_all(now, key);
+                }
+            }
+            _ => self.stake(now, key, service),
+        }
+    }
+
+    /// Claims a service in the next term.
+    fn stake(&mut self, now: Instant, key: &ServiceKey, service: &mut Service) {
+        let term = service.claim.as_ref().map_or(0, |claim| claim.term);
+        service.claim = Some(Claim {
+            owner: Arc::clone(self.member.node()),
+            term: term.saturating_add(TERM),
+        });
+        service.awaits = None;
+        self.tell_all(now, key);
+    }
+
+    /// What a peer says about who has a service.
+    pub(crate) fn heard_claim(&mut self, now: Instant, from: &NodeName, view: &View) {
+        let key = &view.service;
+        if !self.options.non_preempt {
+            return;
+        }
+        let Some(mut service) = self.services.remove(key) else {
+            return;
+        };
+        let mut again = false;
+        if let Some(asking) = &mut service.asking {
+            again = asking.answered.insert(Arc::clone(from));
+        }
+        if let Some((owner, term)) = &view.claim
+            && counts_more(&service, owner, *term)
+        {
+            service.claim = Some(Claim {
+                owner: Arc::clone(owner),
+                term: *term,
+            });
+            again = true;
+        }
+        let me = Arc::clone(self.member.node());
+        let unclaimed = service.claim.as_ref().is_some_and(|claim| claim.owner != me);
+        if unclaimed
+            && service.holding == Holding::Owner
+            && (view.claim.is_none() || view.owner.as_ref() == Some(&me))
+        {
+            self.stake(now, key, &mut service);
+        } else if service.claim.as_ref().is_some_and(|claim| claim.owner == *from)
+            && service.awaits.take().is_some()
+        {
+            again = true;
+        }
+        self.services.insert(key.clone(), service);
+        if again {
+            self.decide(now, key, &Cause::NodeJoined(Arc::clone(from)));
+        }
+    }
+
+    /// Who claims a service, as this node says it.
+    pub(crate) fn said_claim(&self, service: &Service) -> Option<(NodeName, u64)> {
+        let claim = service.claim.as_ref()?;
+        let me = self.member.node();
+        if service.holding == Holding::Owner && claim.owner != *me {
+            return Some((Arc::clone(me), claim.term.saturating_sub(1)));
+        }
+        Some((Arc::clone(&claim.owner), claim.term))
+    }
+
+    /// A peer is there (again): is what this node answers for still its own?
+    pub(crate) fn await_claimant(&mut self, now: Instant, peer: &NodeName) {
+        if !self.options.non_preempt {
+            return;
+        }
+        for (key, service) in &mut self.services {
+            let claims = service.claim.as_ref().is_some_and(|claim| claim.owner == *peer);
+            if claims && service.holding == Holding::Owner {
+                service.awaits = Some(now + ASK_FOR);
+                self.asking.insert(key.clone());
+            }
+        }
+    }
+
+    /// A peer is there (again): it hears what this node has.
+    pub(crate) fn tell_joined(&mut self, now: Instant, peer: &NodeName) {
+        if self.options.non_preempt {
+            let owned = self
+                .services
+                .iter()
+                .filter(|(_, service)| service.holding == Holding::Owner);
+            for (key, _) in owned {
+                self.handovers.tell(now, peer, key);
+            }
+        }
+    }
+}
+
+fn counts_more(service: &Service, owner: &NodeName, term: u64) -> bool {
+    let place = |name: &NodeName| {
+        let found = service.ranked.iter().position(|ranked| ranked == name);
+        found.unwrap_or(usize::MAX)
+    };
+    service.claim.as_ref().is_none_or(|claim| {
+        term > claim.term
+            || (term == claim.term && *owner != claim.owner && place(owner) < place(&claim.owner))
+    })
+}
