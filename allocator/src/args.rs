@@ -32,8 +32,6 @@ pub(crate) struct Args {
     /// Serve /metrics without TLS and to everybody
     #[arg(long)]
     pub(crate) metrics_plain: bool,
-    #[command(flatten)]
-    pub(crate) tls: TlsOptions,
     /// Name of the own Deployment: Lease and ConfigurationState go when it goes
     #[arg(long, env = env::DEPLOYMENT, default_value = "")]
     pub(crate) deployment: String,
@@ -46,6 +44,12 @@ pub(crate) struct Args {
     /// Secret with the speakers' membership key, made if there is none; empty: somebody else makes it
     #[arg(long, env = env::ML_SECRET_NAME, default_value = "")]
     pub(crate) ml_secret_name: String,
+    /// Name of the speakers' DaemonSet: the Secret with the membership key stays while it or the own Deployment is there
+    #[arg(long, env = env::DAEMON_SET, default_value = "")]
+    pub(crate) daemonset: String,
+    // Each has a heading of its own in the help, which holds for all that follows.
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
     #[command(flatten)]
     pub(crate) accepted: Accepted,
 }

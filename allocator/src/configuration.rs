@@ -9,10 +9,9 @@ use kube::{Api, Client};
 use metallb_api::condition::{NewCondition, Status, set_condition};
 use metallb_api::names::{field_managers, labels, objects};
 use metallb_api::{ConfigurationState, Raw};
+use metallb_kubeio::lease::Fence;
 use metallb_model::{Issue, Kind, Reason};
 use serde_json::{Value, json};
-
-use crate::lease::Fence;
 
 /// Longest summary; the objects themselves carry their whole story.
 const SUMMARY: usize = 4096;

@@ -11,7 +11,6 @@ mod args;
 mod configuration;
 mod happening;
 mod key;
-mod lease;
 mod legacy;
 mod metrics;
 mod objects;

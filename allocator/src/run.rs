@@ -8,6 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client};
 use metallb_alloc::{ClassPolicy, Policy, Reuse};
 use metallb_api::names::{events::SOURCE_CONTROLLER, objects};
+use metallb_kubeio::lease::{Candidate, Election};
 use metallb_kubeio::{EventSink, WatchConfig, connect_with, watch, watch_configuration};
 use metallb_model::Kind;
 use metallb_telemetry::Health;
@@ -17,7 +18,6 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use crate::app::{App, Surroundings, TELL_AGAIN};
 use crate::args::Args;
 use crate::happening::Happening;
-use crate::lease::Election;
 use crate::metrics::Metrics;
 use crate::writer::{self, Writer};
 use crate::{key, owner, serve};
@@ -54,14 +54,28 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let (tell, told) = mpsc::unbounded_channel();
     stop_on_signal(&tell)?;
     if !args.ml_secret_name.is_empty() {
-        tokio::spawn(key::ensure(
-            client.clone(),
-            namespace.clone(),
-            args.ml_secret_name.clone(),
-        ));
+        let place = key::Place {
+            namespace: namespace.clone(),
+            secret: args.ml_secret_name.clone(),
+            deployment: args.deployment.clone(),
+            daemon_set: args.daemonset.clone(),
+        };
+        tokio::spawn(key::keep(client.clone(), place));
     }
     let owner = owner::deployment(client.clone(), &namespace, &args.deployment).await;
-    let election = Election::start(client.clone(), &namespace, &identity, owner.clone(), tell.clone());
+    let candidate = Candidate {
+        namespace: namespace.clone(),
+        lease: objects::CONTROLLER_LEASE.into(),
+        identity: identity.clone(),
+        owner: owner.clone(),
+        work: "assigns addresses",
+    };
+    let leading = tell.clone();
+    let election = Election::start(client.clone(), candidate, move |leads| {
+        if leading.send(Happening::Leading(leads)).is_err() {
+            tracing::debug!("nobody listens to the election any more");
+        }
+    });
     let policy = Policy {
         classes: ClassPolicy {
             class: Some(args.lb_class).filter(|class| !class.is_empty()),

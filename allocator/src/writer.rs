@@ -11,14 +11,13 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
 use metallb_alloc::{ServiceId, World};
 use metallb_api::names::{annotations, field_managers};
-use metallb_kubeio::{configuration::resource, thin};
+use metallb_kubeio::{configuration::resource, lease::Fence, thin};
 use metallb_model::Kind;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
 use crate::happening::{Happening, ServiceAnswer, StatusAnswer};
-use crate::lease::Fence;
 use crate::objects::ObjectKey;
 use crate::service::deprecated_record_key;
 

@@ -1,21 +1,87 @@
 //! Requests: each with a deadline, none decided here.
 
 use crate::plan::{Apply, Delete};
-use anyhow::{Context as _, anyhow};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Namespace, Secret},
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, ValidationDirective},
     core::{DynamicObject, GroupVersionKind},
     discovery::ApiResource,
 };
-use metallb_api::{MetalLB, Raw, names::field_managers};
+use metallb_api::{
+    MetalLB, Raw,
+    names::{field_managers, objects},
+};
 use metallb_render::{Kind, ObjectId};
 use serde_json::Value;
-use std::{future::Future, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
 /// Longest wait for an answer.
 const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Why a request did not do its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// We lack the right.
+    Forbidden(String),
+    /// The namespace is being deleted: it takes nothing new, and what it has goes.
+    Terminating,
+    /// There is no such object.
+    NotFound(String),
+    /// The object is another one, or exists already.
+    Conflict(String),
+    /// Anything else the API server said, or that it said nothing.
+    Other(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Terminating => f.write_str("its namespace is being deleted"),
+            Failure::Forbidden(text)
+            | Failure::NotFound(text)
+            | Failure::Conflict(text)
+            | Failure::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        let kube::Error::Api(status) = error else {
+            return Failure::Other(chain(&error));
+        };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        let terminating = causes
+            .into_iter()
+            .any(|cause| cause.reason == "NamespaceTerminating");
+        let text = format!("{} (HTTP {})", status.message, status.code);
+        match status.code {
+            403 if terminating => Failure::Terminating,
+            403 => Failure::Forbidden(text),
+            404 => Failure::NotFound(text),
+            409 => Failure::Conflict(text),
+            _ => Failure::Other(text),
+        }
+    }
+}
+
+/// The error and what is behind it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
 
 /// How the API names a kind.
 pub(crate) fn resource(kind: Kind) -> ApiResource {
@@ -34,7 +100,7 @@ fn api(client: &Client, id: &ObjectId) -> Api<DynamicObject> {
 }
 
 /// Server-side apply. All of the object is ours, so conflicts are overruled.
-pub(crate) async fn apply(client: &Client, apply: &Apply) -> anyhow::Result<DynamicObject> {
+pub(crate) async fn apply(client: &Client, apply: &Apply) -> Result<DynamicObject, Failure> {
     let mut params = PatchParams::apply(field_managers::OPERATOR).force();
     params.field_validation = Some(ValidationDirective::Strict);
     let api = api(client, &apply.id);
@@ -42,7 +108,7 @@ pub(crate) async fn apply(client: &Client, apply: &Apply) -> anyhow::Result<Dyna
 }
 
 /// Deletes an object, unless it has been replaced by another of its name. Whether it was still there makes no difference.
-pub(crate) async fn delete(client: &Client, delete: &Delete) -> anyhow::Result<()> {
+pub(crate) async fn delete(client: &Client, delete: &Delete) -> Result<(), Failure> {
     let params = DeleteParams {
         preconditions: Some(Preconditions {
             uid: delete.uid.clone(),
@@ -51,30 +117,47 @@ pub(crate) async fn delete(client: &Client, delete: &Delete) -> anyhow::Result<(
         ..DeleteParams::background()
     };
     let api = api(client, &delete.id);
-    match in_time_raw(api.delete(&delete.id.name, &params)).await {
-        Ok(_) => Ok(()),
-        Err(Failure::Api(kube::Error::Api(status))) if status.code == 404 || status.code == 409 => Ok(()),
-        Err(failure) => Err(failure.into_error()),
+    match in_time(api.delete(&delete.id.name, &params)).await {
+        Ok(_) | Err(Failure::NotFound(_) | Failure::Conflict(_)) => Ok(()),
+        Err(failure) => Err(failure),
     }
 }
 
 /// Creates the Secret, unless there is one: a key is never overwritten.
-pub(crate) async fn create_secret(client: &Client, secret: &Secret) -> anyhow::Result<()> {
-    let namespace = secret
-        .metadata
-        .namespace
-        .as_deref()
-        .context("a Secret without a namespace")?;
+pub(crate) async fn create_secret(client: &Client, namespace: &str, secret: &Secret) -> Result<(), Failure> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let params = PostParams {
         field_manager: Some(field_managers::OPERATOR.into()),
         ..Default::default()
     };
-    match in_time_raw(api.create(&params, secret)).await {
-        Ok(_) => Ok(()),
-        Err(Failure::Api(kube::Error::Api(status))) if status.code == 409 => Ok(()),
-        Err(failure) => Err(failure.into_error()),
+    match in_time(api.create(&params, secret)).await {
+        Ok(_) | Err(Failure::Conflict(_)) => Ok(()),
+        Err(failure) => Err(failure),
     }
+}
+
+/// UID of a namespace.
+pub(crate) async fn namespace_uid(client: &Client, name: &str) -> Result<Option<String>, Failure> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    Ok(in_time(api.get_metadata(name)).await?.metadata.uid)
+}
+
+/// The operator's own Deployment, to which its Lease belongs; `None` when it runs otherwise.
+pub(crate) async fn own_deployment(
+    client: &Client,
+    namespace: &str,
+) -> Result<Option<OwnerReference>, Failure> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let found = in_time(api.get_metadata_opt(objects::OPERATOR_DEPLOYMENT)).await?;
+    Ok(found
+        .and_then(|found| found.metadata.uid)
+        .map(|uid| OwnerReference {
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            name: objects::OPERATOR_DEPLOYMENT.into(),
+            uid,
+            ..Default::default()
+        }))
 }
 
 /// Writes the status of a `MetalLB` resource, as it is there in this version.
@@ -82,13 +165,10 @@ pub(crate) async fn write_status(
     client: &Client,
     metallb: &Raw<MetalLB>,
     status: Value,
-) -> anyhow::Result<Raw<MetalLB>> {
+) -> Result<Raw<MetalLB>, Failure> {
     let metadata = &metallb.metadata;
-    let namespace = metadata
-        .namespace
-        .as_deref()
-        .context("a MetalLB without a namespace")?;
-    let name = metadata.name.as_deref().context("a MetalLB without a name")?;
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let name = metadata.name.as_deref().unwrap_or_default();
     let api: Api<Raw<MetalLB>> = Api::namespaced(client.clone(), namespace);
     let body = serde_json::json!({ "metadata": {"uid": metadata.uid}, "status": status });
     let params = PatchParams {
@@ -98,28 +178,33 @@ pub(crate) async fn write_status(
     in_time(api.patch_status(name, &params, &Patch::Merge(body))).await
 }
 
-enum Failure {
-    Api(kube::Error),
-    Late,
-}
-
-impl Failure {
-    fn into_error(self) -> anyhow::Error {
-        match self {
-            Failure::Api(kube::Error::Api(status)) => anyhow!("{} (HTTP {})", status.message, status.code),
-            Failure::Api(error) => error.into(),
-            Failure::Late => anyhow!("the API server did not answer within {} s", DEADLINE.as_secs()),
-        }
-    }
-}
-
-async fn in_time_raw<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
     match tokio::time::timeout(DEADLINE, request).await {
-        Ok(answer) => answer.map_err(Failure::Api),
-        Err(_) => Err(Failure::Late),
+        Ok(answer) => answer.map_err(Failure::from),
+        Err(_) => Err(Failure::Other(format!(
+            "the API server did not answer within {} s",
+            DEADLINE.as_secs()
+        ))),
     }
 }
 
-async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
-    in_time_raw(request).await.map_err(Failure::into_error)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_vanishing_namespace_is_told_from_a_missing_right() {
+        let failure =
+            |status: Value| Failure::from(kube::Error::Api(serde_json::from_value(status).unwrap()));
+        let vanishing = failure(
+            json!({"code": 403, "status": "Failure", "reason": "Forbidden", "message": "unable to create new content",
+            "details": {"causes": [{"reason": "NamespaceTerminating", "message": "being terminated", "field": "metadata.namespace"}]}}),
+        );
+        assert_eq!(vanishing, Failure::Terminating);
+        let lacking = failure(
+            json!({"code": 403, "status": "Failure", "reason": "Forbidden", "message": "cannot patch"}),
+        );
+        assert_eq!(lacking, Failure::Forbidden("cannot patch (HTTP 403)".into()));
+    }
 }

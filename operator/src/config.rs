@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use metallb_api::names::ports;
+use metallb_api::names::{env, ports};
 use metallb_render::{Images, Installation, Installer, Ports};
 use metallb_telemetry::Level;
 
@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Name of the operator's pod, for events.
     #[arg(long, env = "HOSTNAME", default_value = "metallb-operator")]
     pod_name: String,
+    /// UID of the operator's pod, which identifies the holder of the Lease across container restarts.
+    #[arg(long, env = env::POD_UID, default_value = "")]
+    pod_uid: String,
 }
 
 /// What it means.
@@ -52,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) health_port: u16,
     pub(crate) log_level: Level,
     pub(crate) pod_name: String,
+    /// Holder of the Lease: the pod's UID, or its name.
+    pub(crate) identity: String,
     /// Release, as shown in the status of the resource.
     pub(crate) version: String,
 }
@@ -71,18 +76,23 @@ impl Settings {
             namespace: own_namespace(args.namespace).context("the operator's namespace is unknown")?,
             health_port: args.health_port,
             log_level: args.log_level,
+            identity: if args.pod_uid.is_empty() {
+                args.pod_name.clone()
+            } else {
+                args.pod_uid
+            },
             pod_name: args.pod_name,
             version: concat!("v", env!("CARGO_PKG_VERSION")).into(),
         })
     }
 
-    /// The installation for the resource with this namespace and UID.
-    pub(crate) fn installation(&self, namespace: &str, uid: &str) -> Installation {
+    /// The installation in a namespace, for whom `installer` says.
+    pub(crate) fn installation(&self, namespace: &str, installer: Installer) -> Installation {
         Installation {
             namespace: namespace.into(),
             images: self.images.clone(),
             ports: self.ports,
-            installer: Installer::Operator { uid: uid.into() },
+            installer,
         }
     }
 }

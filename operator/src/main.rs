@@ -21,8 +21,13 @@ use anyhow::{Context as _, anyhow};
 use clap::Parser as _;
 use config::{Args, Settings};
 use futures::StreamExt as _;
-use metallb_api::names::events;
-use metallb_kubeio::EventSink;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Client;
+use metallb_api::names::{events, objects};
+use metallb_kubeio::{
+    EventSink,
+    lease::{Candidate, Election},
+};
 use metallb_telemetry::{Health, Routes, http, log};
 use metrics::Metrics;
 use prometheus::Registry;
@@ -33,6 +38,7 @@ use std::{
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::watch,
     time::Instant,
 };
 
@@ -75,7 +81,21 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let events = EventSink::start(client.clone(), events::SOURCE_OPERATOR, &settings.pod_name);
     let mut inputs = watches::inputs(&client).ready_chunks(BATCH);
-    let mut operator = Operator::new(client, settings, events, metrics);
+    let (tell, mut leads) = watch::channel(false);
+    let election = Election::start(
+        client.clone(),
+        Candidate {
+            namespace: settings.namespace.clone(),
+            lease: objects::OPERATOR_LEASE.into(),
+            identity: settings.identity.clone(),
+            owner: owner(&client, &settings.namespace).await,
+            work: "reconciles MetalLB resources",
+        },
+        move |leading| {
+            tell.send_replace(leading);
+        },
+    );
+    let mut operator = Operator::new(client, settings, events, metrics, election.fence());
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut again: Option<Instant> = None;
@@ -94,18 +114,37 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
                 }
             }
             () = sleep_until(again) => {}
+            Ok(()) = leads.changed() => {}
         }
+        let leading = *leads.borrow_and_update();
+        operator.metrics.leading.set(leading.into());
         let unsynced = operator.world.unsynced();
         if unsynced.is_empty() {
             health.ready(WATCHES);
-            again = operator.pass().await;
         } else {
             health.not_ready(WATCHES, format!("not listed yet: {}", unsynced.join(", ")));
         }
+        // The others look on, so that they know everything when it is their turn.
+        again = match (leading, unsynced.is_empty()) {
+            (false, _) => None,
+            (true, true) => operator.pass().await,
+            (true, false) => operator.complain().await,
+        };
     }
+    election.stop().await;
     // The data plane goes on without the operator.
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What the Lease belongs to; without it the Lease stays when the operator goes, and harms nobody.
+async fn owner(client: &Client, namespace: &str) -> Option<OwnerReference> {
+    api::own_deployment(client, namespace)
+        .await
+        .unwrap_or_else(|error| {
+            tracing::info!(%error, "the own Deployment cannot be read: the Lease gets no owner");
+            None
+        })
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -16,6 +16,14 @@ pub(crate) struct Metrics {
     pub(crate) status_writes: IntCounter,
     /// 1 while the installation is available.
     pub(crate) available: IntGauge,
+    /// 1 while the installation is degraded.
+    pub(crate) degraded: IntGauge,
+    /// Speakers that are ready.
+    pub(crate) speakers_ready: IntGauge,
+    /// Speakers that are wanted.
+    pub(crate) speakers_desired: IntGauge,
+    /// 1 while this replica leads.
+    pub(crate) leading: IntGauge,
 }
 
 impl Metrics {
@@ -34,13 +42,28 @@ impl Metrics {
                 "metallb_operator_available",
                 "1 while the installation is available",
             )?,
+            degraded: IntGauge::new(
+                "metallb_operator_degraded",
+                "1 while the installation is degraded",
+            )?,
+            speakers_ready: IntGauge::new("metallb_operator_speakers_ready", "Speakers that are ready")?,
+            speakers_desired: IntGauge::new("metallb_operator_speakers_desired", "Speakers that are wanted")?,
+            leading: IntGauge::new("metallb_operator_leading", "1 while this replica leads")?,
         };
         registry.register(Box::new(metrics.reconciles.clone()))?;
         registry.register(Box::new(metrics.applied.clone()))?;
         registry.register(Box::new(metrics.deleted.clone()))?;
         registry.register(Box::new(metrics.errors.clone()))?;
         registry.register(Box::new(metrics.status_writes.clone()))?;
-        registry.register(Box::new(metrics.available.clone()))?;
+        for gauge in [
+            &metrics.available,
+            &metrics.degraded,
+            &metrics.speakers_ready,
+            &metrics.speakers_desired,
+            &metrics.leading,
+        ] {
+            registry.register(Box::new(gauge.clone()))?;
+        }
         Ok(metrics)
     }
 }

@@ -71,6 +71,10 @@ pub(crate) fn plan(world: &World, desired: Option<&Desired>, settled: &BTreeMap<
         for object in operands(&desired.spec, &desired.installation) {
             let id = object.id();
             keep.insert(id.clone());
+            // The first object of the kind that can be made starts the next pass.
+            if id.kind.is_optional() && !world.is_served(id.kind) {
+                continue;
+            }
             // The event that shows the account starts the next pass.
             let Some(body) = for_account(world, &id, object.to_value()) else {
                 continue;
@@ -188,7 +192,11 @@ mod tests {
                     speaker: "s:1".into(),
                 },
                 ports: Ports::default(),
-                installer: Installer::Operator { uid: "u".into() },
+                installer: Installer::Operator {
+                    uid: "u".into(),
+                    namespace_uid: "n".into(),
+                    speaker_secrets: BTreeSet::new(),
+                },
             },
         }
     }
@@ -350,6 +358,45 @@ mod tests {
         assert!(deleted.contains(&"ClusterRole metallb-system:speaker".to_owned()));
         assert!(!deleted.iter().any(|name| name.contains("someone-elses")));
         assert!(found.apply.is_empty() && !found.create_key);
+    }
+
+    #[test]
+    fn what_the_cluster_does_not_know_is_left_out_until_it_does() {
+        let desired = desired(json!({"metrics": {"monitor": "ServiceMonitor"}}));
+        let mut world = World::default();
+        world.take(Input::NotServed("servicemonitors"));
+        let monitors = |world: &World| {
+            let found = plan(world, Some(&desired), &BTreeMap::new());
+            let (applied, _) = names(&found);
+            applied
+                .iter()
+                .filter(|name| name.starts_with("ServiceMonitor"))
+                .count()
+        };
+        assert_eq!(monitors(&world), 0);
+        world.take(Input::Works("servicemonitors"));
+        assert_eq!(monitors(&world), 2);
+    }
+
+    #[test]
+    fn what_a_setting_brought_goes_with_it() {
+        let with = desired(
+            json!({"metrics": {"monitor": "ServiceMonitor", "alerts": {"enabled": true}}, "networkPolicies": {"enabled": true}}),
+        );
+        let found = plan(&settled_world(&with), Some(&desired(json!({}))), &BTreeMap::new());
+        let (applied, deleted) = names(&found);
+        assert_eq!(applied, Vec::<String>::new());
+        assert_eq!(
+            deleted,
+            [
+                "ServiceMonitor metallb-system/controller-monitor",
+                "ServiceMonitor metallb-system/speaker-monitor",
+                "PrometheusRule metallb-system/metallb-alerts",
+                "Service metallb-system/controller-monitor-service",
+                "Service metallb-system/speaker-monitor-service",
+                "NetworkPolicy metallb-system/controller",
+            ]
+        );
     }
 
     #[test]

@@ -10,14 +10,19 @@ use crate::{
     report,
     world::{World, id_of, key_of},
 };
-use anyhow::Context as _;
+use api::Failure;
 use kube::{Client, Resource as _};
 use metallb_api::{MetalLBSpec, names::objects};
-use metallb_kubeio::{EventKind, EventSink};
-use metallb_render::{Kind, ObjectId};
+use metallb_kubeio::{EventKind, EventSink, lease::Fence};
+use metallb_render::{Installer, Kind, ObjectId};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
+
+/// Pause while it is not sure that this replica leads.
+const UNSURE: Duration = Duration::from_secs(1);
+/// Pause after a namespace whose UID could not be read.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// The operator between two passes.
 pub(crate) struct Operator {
@@ -31,11 +36,20 @@ pub(crate) struct Operator {
     settled: BTreeMap<ObjectId, Settled>,
     paces: Paces,
     /// Writes that failed and were not repeated with success.
-    failures: BTreeMap<ObjectId, String>,
+    failures: BTreeMap<ObjectId, Failure>,
+    pub(crate) fence: Fence,
+    /// The ruling resource's UID, and that of its namespace.
+    namespace: Option<(String, String)>,
 }
 
 impl Operator {
-    pub(crate) fn new(client: Client, settings: Settings, events: EventSink, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        settings: Settings,
+        events: EventSink,
+        metrics: Metrics,
+        fence: Fence,
+    ) -> Self {
         Operator {
             client,
             settings,
@@ -46,12 +60,15 @@ impl Operator {
             settled: BTreeMap::new(),
             paces: Paces::default(),
             failures: BTreeMap::new(),
+            fence,
+            namespace: None,
         }
     }
 
     /// Returns when to pass again at the latest, if something has to be repeated.
     pub(crate) async fn pass(&mut self) -> Option<Instant> {
         self.metrics.reconciles.inc();
+        let namespace_again = self.find_namespace().await;
         let (desired, spec_problem) = self.desired();
         // A spec that was never readable, not even before: nothing is known, so nothing is touched.
         let blind = spec_problem.is_some() && desired.is_none();
@@ -64,7 +81,32 @@ impl Operator {
         let again = self.act(&plan, desired.as_ref()).await;
         let status_again = report::write(self, desired.as_ref(), spec_problem).await;
         self.paces.forget_calm(Instant::now());
-        [again, status_again].into_iter().flatten().min()
+        [again, status_again, namespace_again].into_iter().flatten().min()
+    }
+
+    /// Says what is not allowed, while too little is seen to do anything.
+    pub(crate) async fn complain(&mut self) -> Option<Instant> {
+        report::write_forbidden(self).await
+    }
+
+    /// Finds out the UID of the ruler's namespace, once for each ruler. Returns when to try again.
+    async fn find_namespace(&mut self) -> Option<Instant> {
+        let ((name, _), ruler) = self.world.ruler()?;
+        let uid = ruler.metadata.uid.clone().unwrap_or_default();
+        if self.namespace.as_ref().is_some_and(|(of, _)| *of == uid) {
+            return None;
+        }
+        match api::namespace_uid(&self.client, name).await {
+            Ok(Some(namespace)) => {
+                self.namespace = Some((uid, namespace));
+                None
+            }
+            Ok(None) => None,
+            Err(error) => {
+                tracing::info!(%error, namespace = name, "the namespace cannot be read, trying again");
+                Some(Instant::now() + RETRY)
+            }
+        }
     }
 
     /// What should run, and why the present spec does not say it.
@@ -74,7 +116,13 @@ impl Operator {
             return (None, None);
         };
         let uid = ruler.metadata.uid.clone().unwrap_or_default();
-        let installation = self.settings.installation(namespace, &uid);
+        let known = self.namespace.as_ref().filter(|(of, _)| *of == uid);
+        let installer = Installer::Operator {
+            uid: uid.clone(),
+            namespace_uid: known.map(|(_, namespace)| namespace.clone()).unwrap_or_default(),
+            speaker_secrets: self.world.peer_secrets(namespace),
+        };
+        let installation = self.settings.installation(namespace, installer);
         match ruler.parse_spec::<MetalLBSpec>() {
             Ok(spec) => {
                 self.last_good = Some((uid, spec.clone()));
@@ -132,15 +180,20 @@ impl Operator {
         again
     }
 
+    /// Also while the Lease is not renewed: either another replica leads soon, and does the rest, or this one goes on.
     fn must_wait(&self, id: &ObjectId, again: &mut Option<Instant>) -> bool {
-        let wait = self.paces.wait(id, Instant::now());
+        let wait = if self.fence.is_open() {
+            self.paces.wait(id, Instant::now())
+        } else {
+            Some(Instant::now() + UNSURE)
+        };
         if let Some(at) = wait {
             *again = Some(again.map_or(at, |earlier| earlier.min(at)));
         }
         wait.is_some()
     }
 
-    async fn apply(&mut self, apply: &Apply) -> anyhow::Result<()> {
+    async fn apply(&mut self, apply: &Apply) -> Result<(), Failure> {
         let mut live = api::apply(&self.client, apply).await?;
         live.metadata.managed_fields = None;
         self.announce_repair(apply);
@@ -156,7 +209,7 @@ impl Operator {
         Ok(())
     }
 
-    async fn delete(&mut self, delete: &Delete) -> anyhow::Result<()> {
+    async fn delete(&mut self, delete: &Delete) -> Result<(), Failure> {
         api::delete(&self.client, delete).await?;
         if let Some(cache) = self.world.owned.get_mut(&delete.id.kind) {
             cache.forget(&key_of(&delete.id));
@@ -168,17 +221,24 @@ impl Operator {
         Ok(())
     }
 
-    async fn create_key(&self, desired: &Desired) -> anyhow::Result<()> {
+    async fn create_key(&self, desired: &Desired) -> Result<(), Failure> {
         let mut random = [0; metallb_render::KEY_BYTES];
         SystemRandom::new()
             .fill(&mut random)
-            .ok()
-            .context("the kernel gave no random bytes")?;
-        let secret = metallb_render::memberlist_secret(&desired.installation, random);
-        api::create_secret(&self.client, &secret).await
+            .map_err(|_| Failure::Other("the kernel gave no random bytes".into()))?;
+        let mut secret = metallb_render::memberlist_secret(&desired.installation, random);
+        let known = match &desired.installation.installer {
+            Installer::Operator { uid, .. } => self.world.last_key(&desired.installation.namespace, uid),
+            Installer::Manifests => None,
+        };
+        if let Some(data) = known {
+            secret.data = serde_json::from_value(data.clone())
+                .map_err(|error| Failure::Other(format!("the key that was there cannot be read: {error}")))?;
+        }
+        api::create_secret(&self.client, &desired.installation.namespace, &secret).await
     }
 
-    fn note(&mut self, id: &ObjectId, what: &str, outcome: anyhow::Result<()>, again: &mut Option<Instant>) {
+    fn note(&mut self, id: &ObjectId, what: &str, outcome: Result<(), Failure>, again: &mut Option<Instant>) {
         let now = Instant::now();
         match outcome {
             Ok(()) => {
@@ -187,8 +247,7 @@ impl Operator {
                 self.paces.wrote(id, now);
             }
             Err(error) => {
-                let error = format!("{error:#}");
-                tracing::warn!(object = %id, error, "could not be {what}, trying again");
+                tracing::warn!(object = %id, %error, "could not be {what}, trying again");
                 self.metrics.errors.with_label_values(&[id.kind.name()]).inc();
                 self.failures.insert(id.clone(), error);
                 self.paces.failed(id, now);
@@ -224,12 +283,18 @@ impl Operator {
         }
     }
 
-    /// Failed writes as sentences.
-    pub(crate) fn write_problems(&self) -> Vec<String> {
-        self.failures
-            .iter()
-            .map(|(id, why)| format!("{id}: {why}"))
-            .collect()
+    /// Failed writes as sentences: those that lack a right, and the others.
+    pub(crate) fn write_problems(&self) -> (Vec<String>, Vec<String>) {
+        let (mut lacking, mut others) = (Vec::new(), Vec::new());
+        for (id, why) in &self.failures {
+            match why {
+                // Not for long: the resource is in that namespace too.
+                Failure::Terminating => {}
+                Failure::Forbidden(text) => lacking.push(format!("{id}: {text}")),
+                why => others.push(format!("{id}: {why}")),
+            }
+        }
+        (lacking, others)
     }
 
     /// A workload of the installation as it is in the cluster.

@@ -12,13 +12,13 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::Resource as _;
 use metallb_api::{
     MetalLB, MetalLBStatus, Raw,
-    condition::{self, NewCondition, is_true},
+    condition::{self, NewCondition, Status, is_true},
     names::{conditions as types, objects},
 };
 use metallb_kubeio::EventKind;
-use metallb_render::Kind;
+use metallb_render::{Kind, Object, operands};
 use serde_json::json;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
 
 /// Pause after a status that could not be written.
@@ -51,22 +51,86 @@ pub(crate) async fn write(
             }
         };
         if standing == Standing::Rules {
-            operator
-                .metrics
-                .available
-                .set(is_true(&new.conditions, types::AVAILABLE).into());
+            let metrics = &operator.metrics;
+            for (gauge, type_) in [
+                (&metrics.available, types::AVAILABLE),
+                (&metrics.degraded, types::DEGRADED),
+            ] {
+                gauge.set(is_true(&new.conditions, type_).into());
+            }
+            metrics.speakers_ready.set(facts.speakers.ready);
+            metrics.speakers_desired.set(facts.speakers.desired);
         }
         if new != old {
             due.push((metallb.clone(), old, new));
         }
     }
     if operator.world.ruler().is_none() {
-        operator.metrics.available.set(0);
+        let metrics = &operator.metrics;
+        for gauge in [
+            &metrics.available,
+            &metrics.degraded,
+            &metrics.speakers_ready,
+            &metrics.speakers_desired,
+        ] {
+            gauge.set(0);
+        }
     }
 
-    let mut again =
+    let again =
         look_again.then(|| Instant::now() + Duration::from_secs(UNSCHEDULABLE_SECONDS.unsigned_abs()));
+    send(operator, due, again).await
+}
+
+/// While the operator may not look at something it must know, it does nothing; the resource that waits for it says why.
+pub(crate) async fn write_forbidden(operator: &mut Operator) -> Option<Instant> {
+    let forbidden = operator.world.forbidden();
+    if forbidden.is_empty() || !operator.world.metallbs.is_synced() {
+        return None;
+    }
+    let now = Time(Timestamp::now());
+    let (_, metallb) = operator.world.ruler()?;
+    let old: MetalLBStatus = metallb.parse_status().unwrap_or_default();
+    let message = status::lacking(&may_not_look(&forbidden));
+    let mut new = old.clone();
+    let mut say = |type_, status| {
+        let condition = NewCondition {
+            type_,
+            status,
+            reason: status::MISSING_PERMISSION,
+            message: message.clone(),
+            observed_generation: metallb.metadata.generation,
+        };
+        condition::set_condition(&mut new.conditions, condition, &now);
+    };
+    say(types::DEGRADED, Status::True);
+    // What was seen last stands; of a resource that was never looked at nothing is known.
+    if condition::find(&old.conditions, types::AVAILABLE).is_none() {
+        say(types::AVAILABLE, Status::Unknown);
+    }
+    if new == old {
+        return None;
+    }
+    let due = vec![(metallb.clone(), old, new)];
+    send(operator, due, None).await
+}
+
+fn may_not_look(watches: &[&str]) -> Vec<String> {
+    watches
+        .iter()
+        .map(|watch| format!("it may not list and watch {watch} in all namespaces"))
+        .collect()
+}
+
+async fn send(
+    operator: &mut Operator,
+    due: Vec<(Raw<MetalLB>, MetalLBStatus, MetalLBStatus)>,
+    mut again: Option<Instant>,
+) -> Option<Instant> {
     for (metallb, old, new) in due {
+        if !operator.fence.is_open() {
+            return Some(Instant::now() + RETRY);
+        }
         // In a merge patch only `null` removes what a former status had.
         let text = |text: &String| (!text.is_empty()).then(|| text.clone());
         let body = json!({
@@ -81,7 +145,7 @@ pub(crate) async fn write(
                 operator.world.metallbs.put(written);
             }
             Err(error) => {
-                tracing::warn!(object = metallb.describe(), error = %format!("{error:#}"), "its status could not be written, trying again");
+                tracing::warn!(object = metallb.describe(), %error, "its status could not be written, trying again");
                 again = Some(Instant::now() + RETRY);
             }
         }
@@ -122,13 +186,19 @@ fn facts(
     };
     let controller = operator.workload(Kind::Deployment, &namespace);
     let speakers = operator.workload(Kind::DaemonSet, &namespace);
+    let (mut lacking_rights, write_problems) = operator.write_problems();
+    lacking_rights.extend(may_not_look(&operator.world.forbidden()));
     let mut facts = Facts {
         generation: None,
         spec_problem,
-        write_problems: operator.write_problems(),
+        lacking_rights,
+        write_problems,
+        missing_definitions: operator.world.missing_definitions(),
         controller: status::deployment(objects::CONTROLLER, controller.as_ref()),
         speakers: status::daemon_set(objects::SPEAKER, speakers.as_ref()),
-        notes: desired.map(notes).unwrap_or_default(),
+        notes: desired
+            .map(|desired| notes(desired, &operator.world))
+            .unwrap_or_default(),
         ..Default::default()
     };
     let pods = status::pods(&namespace, now, operator.world.pods.iter().map(|(_, pod)| pod));
@@ -165,11 +235,22 @@ fn refusal_of(world: &World, namespace: &str, uid: Option<&str>) -> Option<Strin
 }
 
 /// Settings that are accepted and have nothing to act on.
-fn notes(desired: &Desired) -> Vec<String> {
-    let Some(config) = &desired.spec.frrk8s_config else {
-        return Vec::new();
-    };
+fn notes(desired: &Desired, world: &World) -> Vec<String> {
     let mut notes = Vec::new();
+    let unknown: BTreeSet<&str> = operands(&desired.spec, &desired.installation)
+        .iter()
+        .map(Object::kind)
+        .filter(|kind| kind.is_optional() && !world.is_served(*kind))
+        .map(Kind::name)
+        .collect();
+    for kind in unknown {
+        notes.push(format!(
+            "there is no {kind} yet because the cluster does not know the kind: it comes with the Prometheus operator"
+        ));
+    }
+    let Some(config) = &desired.spec.frrk8s_config else {
+        return notes;
+    };
     for (set, field) in [
         (!config.namespace.is_empty(), "namespace"),
         (config.secret_passthrough, "secretPassthrough"),

@@ -4,9 +4,12 @@ use crate::{view::Pod, world::Standing};
 use k8s_openapi::jiff::Timestamp;
 use metallb_api::{
     condition::{NewCondition, Status},
-    names::{conditions as types, labels},
+    names::{GROUP, conditions as types, labels, objects},
 };
 use serde_json::Value;
+
+/// Reason: the operator may not do what it should.
+pub(crate) const MISSING_PERMISSION: &str = "MissingPermission";
 
 /// How far a workload is, as its status tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,8 +33,12 @@ pub(crate) struct Facts {
     pub(crate) generation: Option<i64>,
     /// The spec cannot be read.
     pub(crate) spec_problem: Option<String>,
-    /// Objects that could not be written, each with the reason.
+    /// What the operator may not do, each with what the API server said.
+    pub(crate) lacking_rights: Vec<String>,
+    /// Objects that could not be written for other reasons, each with the reason.
     pub(crate) write_problems: Vec<String>,
+    /// Definitions of MetalLB's kinds that the API server does not have, as plurals.
+    pub(crate) missing_definitions: Vec<&'static str>,
     /// The Deployment `controller`.
     pub(crate) controller: Rollout,
     /// The DaemonSet `speaker`.
@@ -155,12 +162,16 @@ pub(crate) fn conditions(facts: &Facts) -> Vec<NewCondition> {
         .collect();
     let no_nodes = facts.speakers.waits_for.is_none() && facts.speakers.desired == 0;
     let problem = problem(facts, no_nodes);
-    let ready =
-        waits.is_empty() && !no_nodes && facts.spec_problem.is_none() && facts.write_problems.is_empty();
+    let ready = waits.is_empty()
+        && !no_nodes
+        && facts.spec_problem.is_none()
+        && facts.lacking_rights.is_empty()
+        && facts.write_problems.is_empty();
 
     let mut waiting = waits.join("; ");
     if !waits.is_empty() && !facts.unready.is_empty() {
-        waiting = format!("{waiting}; not ready: {}", facts.unready.join(", "));
+        let unready: Vec<&str> = facts.unready.iter().map(String::as_str).collect();
+        waiting = format!("{waiting}; not ready: {}", listed(&unready));
     }
     let available = if ready {
         let mut text = format!(
@@ -205,8 +216,27 @@ fn problem(facts: &Facts, no_nodes: bool) -> Option<(&'static str, String)> {
     if let Some(text) = &facts.spec_problem {
         return Some(("InvalidSpec", format!("{text}; what ran before goes on running")));
     }
+    if !facts.lacking_rights.is_empty() {
+        return Some((MISSING_PERMISSION, lacking(&facts.lacking_rights)));
+    }
     if !facts.write_problems.is_empty() {
-        return Some(("ApplyFailed", facts.write_problems.join("; ")));
+        let texts: Vec<&str> = facts.write_problems.iter().map(String::as_str).collect();
+        return Some(("ApplyFailed", listed(&texts)));
+    }
+    if !facts.missing_definitions.is_empty() {
+        let names: Vec<String> = facts
+            .missing_definitions
+            .iter()
+            .map(|plural| format!("{plural}.{GROUP}"))
+            .collect();
+        return Some((
+            "DefinitionMissing",
+            format!(
+                "the CustomResourceDefinition {} is not there, and with it went the objects of the kind: apply the operator's \
+                 definitions again",
+                names.join(", ")
+            ),
+        ));
     }
     if let Some((reason, _)) = facts.pod_problems.first() {
         let texts: Vec<&str> = facts.pod_problems.iter().map(|(_, text)| text.as_str()).collect();
@@ -219,6 +249,16 @@ fn problem(facts: &Facts, no_nodes: bool) -> Option<(&'static str, String)> {
                 .into(),
         )
     })
+}
+
+/// Says who lacks what, and where it comes from.
+pub(crate) fn lacking(texts: &[String]) -> String {
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    format!(
+        "the operator lacks rights, which the ClusterRole {} of its release grants: {}",
+        objects::OPERATOR_ACCOUNT,
+        listed(&texts)
+    )
 }
 
 /// The first few, and how many more there are: a cluster of 500 nodes has 500 pods with one and the same problem.

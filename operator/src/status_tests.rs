@@ -126,6 +126,30 @@ fn conditions_follow_the_operands() {
         )
     );
 
+    let lacking = Facts {
+        lacking_rights: vec!["DaemonSet ns/speaker: cannot patch".into()],
+        ..running()
+    };
+    assert_eq!(
+        said(&lacking),
+        (
+            "FFTT".into(),
+            "MissingPermission",
+            "the operator lacks rights, which the ClusterRole metallb-operator of its release grants: DaemonSet ns/speaker: cannot patch".into()
+        )
+    );
+
+    // What runs goes on running.
+    let undefined = Facts {
+        missing_definitions: vec!["ipaddresspools"],
+        ..running()
+    };
+    assert_eq!(
+        (said(&undefined).0.as_str(), said(&undefined).1),
+        ("TFTT", "DefinitionMissing")
+    );
+    assert!(said(&undefined).2.contains("ipaddresspools.metallb.io"));
+
     let unreadable = Facts {
         spec_problem: Some("spec cannot be read".into()),
         ..running()

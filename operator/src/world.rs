@@ -3,20 +3,55 @@
 use crate::{
     cache::{Cache, Key},
     view::{Pod, Refusal},
+    watches::{METALLBS, PEERS, each},
 };
 use kube::core::DynamicObject;
-use metallb_api::{MetalLB, Raw, names::objects};
+use metallb_api::{
+    BGPPeer, MetalLB, Raw,
+    names::{labels, objects},
+};
 use metallb_kubeio::Event;
-use metallb_render::{Kind, ObjectId};
-use std::collections::BTreeMap;
+use metallb_render::{Kind, ObjectId, rbac};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// A message of one of the watches.
 #[derive(Debug)]
 pub(crate) enum Input {
     MetalLb(Event<Raw<MetalLB>>),
     Owned(Kind, Event<DynamicObject>),
+    Peer(Event<Raw<BGPPeer>>),
     Pod(Event<Pod>),
     Refusal(Event<Refusal>),
+    /// The watch of this name is answered.
+    Works(&'static str),
+    /// The API server knows no such kind.
+    NotServed(&'static str),
+    /// We may not look.
+    Forbidden(&'static str),
+    /// The kinds of MetalLB that are served, by their plurals; subresources among them.
+    Served(BTreeSet<String>),
+}
+
+/// Why a watch sees nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blind {
+    /// The API server knows no such kind.
+    NotServed,
+    /// We may not look.
+    Forbidden,
+}
+
+/// Data of a Secret, which is never printed.
+struct Key64(Value);
+
+impl fmt::Debug for Key64 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
 }
 
 /// What the watches have shown.
@@ -24,8 +59,15 @@ pub(crate) enum Input {
 pub(crate) struct World {
     pub(crate) metallbs: Cache<Raw<MetalLB>>,
     pub(crate) owned: BTreeMap<Kind, Cache<DynamicObject>>,
+    pub(crate) peers: Cache<Raw<BGPPeer>>,
     pub(crate) pods: Cache<Pod>,
     pub(crate) refusals: Cache<Refusal>,
+    /// Watches that see nothing.
+    pub(crate) blind: BTreeMap<&'static str, Blind>,
+    /// The membership key of each namespace, and the UID of the resource that it was made for.
+    keys: BTreeMap<String, (String, Key64)>,
+    /// What is served of MetalLB's kinds; `None` before the first answer.
+    served: Option<BTreeSet<String>>,
 }
 
 /// What a `MetalLB` resource means to the operator.
@@ -48,9 +90,24 @@ impl World {
     pub(crate) fn take(&mut self, input: Input) {
         match input {
             Input::MetalLb(event) => self.metallbs.take(event),
+            Input::Owned(Kind::Secret, event) => {
+                let event = each(event, |secret| self.remember_key(secret));
+                self.owned.entry(Kind::Secret).or_default().take(event);
+            }
             Input::Owned(kind, event) => self.owned.entry(kind).or_default().take(event),
+            Input::Peer(event) => self.peers.take(event),
             Input::Pod(event) => self.pods.take(event),
             Input::Refusal(event) => self.refusals.take(event),
+            Input::Works(watch) => {
+                self.blind.remove(watch);
+            }
+            Input::NotServed(watch) => {
+                self.blind.insert(watch, Blind::NotServed);
+            }
+            Input::Forbidden(watch) => {
+                self.blind.insert(watch, Blind::Forbidden);
+            }
+            Input::Served(served) => self.served = Some(served),
         }
     }
 
@@ -58,15 +115,85 @@ impl World {
     pub(crate) fn unsynced(&self) -> Vec<&'static str> {
         let mut waiting = Vec::new();
         if !self.metallbs.is_synced() {
-            waiting.push("metallbs");
+            waiting.push(METALLBS);
         }
         waiting.extend(
             Kind::OWNED
                 .iter()
                 .filter(|kind| !self.owned.get(kind).is_some_and(Cache::is_synced))
-                .map(|kind| kind.plural()),
+                .map(|kind| kind.plural())
+                // Without the Prometheus operator there can be none of its objects, and without the definition no peers.
+                .chain((!self.peers.is_synced()).then_some(PEERS))
+                .filter(|watch| !self.can_do_without(watch)),
         );
         waiting
+    }
+
+    /// Takes the key out of the Secret.
+    fn remember_key(&mut self, secret: &mut DynamicObject) {
+        let data = secret
+            .data
+            .as_object_mut()
+            .and_then(|fields| fields.remove("data"));
+        let metadata = &secret.metadata;
+        let made_for = metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(labels::METALLB_UID));
+        if let (Some(namespace), Some(uid), Some(data)) = (&metadata.namespace, made_for, data) {
+            self.keys.insert(namespace.clone(), (uid.clone(), Key64(data)));
+        }
+    }
+
+    /// The data of the Secret that was last seen in a namespace for the resource with this UID: a key that somebody has deleted
+    /// comes back as it was. With another one, speakers would not understand each other until all nodes have it.
+    pub(crate) fn last_key(&self, namespace: &str, uid: &str) -> Option<&Value> {
+        let (made_for, key) = self.keys.get(namespace)?;
+        (made_for == uid).then_some(&key.0)
+    }
+
+    fn can_do_without(&self, watch: &str) -> bool {
+        let optional = watch == PEERS
+            || Kind::OWNED
+                .iter()
+                .any(|kind| kind.is_optional() && kind.plural() == watch);
+        optional && self.blind.get(watch) == Some(&Blind::NotServed)
+    }
+
+    /// Whether the API server knows the kind, as far as that is known.
+    pub(crate) fn is_served(&self, kind: Kind) -> bool {
+        self.blind.get(kind.plural()) != Some(&Blind::NotServed)
+    }
+
+    /// Watches that we may not make.
+    pub(crate) fn forbidden(&self) -> Vec<&'static str> {
+        let all = self.blind.iter();
+        all.filter(|(_, why)| **why == Blind::Forbidden)
+            .map(|(watch, _)| *watch)
+            .collect()
+    }
+
+    /// Definitions that the operands need and that are not there, as plurals.
+    pub(crate) fn missing_definitions(&self) -> Vec<&'static str> {
+        let Some(served) = &self.served else {
+            return Vec::new();
+        };
+        rbac::CONFIG_KINDS
+            .into_iter()
+            .chain(rbac::STATUS_KINDS)
+            .filter(|plural| !served.contains(*plural))
+            .collect()
+    }
+
+    /// Secrets that the peers of a namespace name, now or in what they last validly said, which stays in force.
+    pub(crate) fn peer_secrets(&self, namespace: &str) -> BTreeSet<String> {
+        let peers = self.peers.iter().filter(|((of, _), _)| of == namespace);
+        peers
+            .flat_map(|(_, peer)| [&peer.spec, &peer.status["lastValidSpec"]])
+            .filter_map(|spec| spec["passwordSecret"]["name"].as_str())
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The resource that is obeyed: the oldest one named `metallb`, in whichever namespace.
@@ -172,14 +299,97 @@ mod tests {
     #[test]
     fn nothing_is_decided_before_all_lists_are_complete() {
         let mut world = World::default();
-        assert_eq!(world.unsynced().len(), 1 + Kind::OWNED.len());
+        assert_eq!(world.unsynced().len(), 2 + Kind::OWNED.len());
         world.take(Input::MetalLb(Event::Init));
         world.take(Input::MetalLb(Event::InitDone));
         for kind in Kind::OWNED {
             assert!(!world.unsynced().is_empty());
+            if kind.is_optional() {
+                world.take(Input::NotServed(kind.plural()));
+                continue;
+            }
             world.take(Input::Owned(kind, Event::Init));
             world.take(Input::Owned(kind, Event::InitDone));
         }
+        assert_eq!(world.unsynced(), ["bgppeers"]);
+        world.take(Input::Peer(Event::Init));
+        world.take(Input::Peer(Event::InitDone));
         assert_eq!(world.unsynced(), Vec::<&str>::new());
+
+        // The Prometheus operator comes: its objects have to be known before anything is decided about them.
+        world.take(Input::Works("podmonitors"));
+        assert_eq!(world.unsynced(), ["podmonitors"]);
+    }
+
+    #[test]
+    fn a_key_is_remembered_for_the_resource_it_was_made_for() {
+        let mut world = World::default();
+        let secret = |uid: &str, key: &str| -> DynamicObject {
+            serde_json::from_value(
+                json!({"metadata": {"namespace": "ns", "name": "metallb-memberlist",
+                "labels": {"metallb.io/metallb-uid": uid}}, "data": {"secretkey": key}}),
+            )
+            .unwrap()
+        };
+        world.take(Input::Owned(Kind::Secret, Event::Apply(secret("u", "a2V5"))));
+        assert!(!format!("{world:?}").contains("a2V5"));
+        world.take(Input::Owned(Kind::Secret, Event::Delete(secret("u", "a2V5"))));
+        assert_eq!(world.last_key("ns", "u"), Some(&json!({"secretkey": "a2V5"})));
+        assert_eq!(world.last_key("ns", "another"), None);
+        assert_eq!(world.last_key("elsewhere", "u"), None);
+    }
+
+    #[test]
+    fn a_watch_that_is_refused_is_known_until_it_works() {
+        let mut world = World::default();
+        world.take(Input::Forbidden("daemonsets"));
+        world.take(Input::NotServed("servicemonitors"));
+        assert_eq!(world.forbidden(), ["daemonsets"]);
+        assert!(!world.is_served(Kind::ServiceMonitor) && world.is_served(Kind::DaemonSet));
+        assert!(world.unsynced().contains(&"daemonsets"));
+        world.take(Input::Works("daemonsets"));
+        assert_eq!(world.forbidden(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn missing_definitions_are_named_once_it_is_known_which_are_there() {
+        let mut world = World::default();
+        assert_eq!(world.missing_definitions(), Vec::<&str>::new());
+        let all = rbac::CONFIG_KINDS.into_iter().chain(rbac::STATUS_KINDS);
+        let but_one: BTreeSet<String> = all
+            .filter(|kind| *kind != "communities")
+            .map(str::to_owned)
+            .collect();
+        world.take(Input::Served(but_one));
+        assert_eq!(world.missing_definitions(), ["communities"]);
+    }
+
+    #[test]
+    fn passwords_of_peers_are_known_by_the_names_of_their_secrets() {
+        let mut world = World::default();
+        for (namespace, name, body) in [
+            (
+                "a",
+                "p1",
+                json!({"spec": {"passwordSecret": {"name": "new"}}, "status": {"lastValidSpec": {"passwordSecret": {"name": "old"}}}}),
+            ),
+            ("a", "p2", json!({"spec": {"passwordSecret": {"name": "new"}}})),
+            (
+                "a",
+                "p3",
+                json!({"spec": {"password": "x", "passwordSecret": {}}}),
+            ),
+            (
+                "b",
+                "p4",
+                json!({"spec": {"passwordSecret": {"name": "elsewhere"}}}),
+            ),
+        ] {
+            let mut object = body;
+            object["metadata"] = json!({"namespace": namespace, "name": name});
+            world.take(Input::Peer(Event::Apply(serde_json::from_value(object).unwrap())));
+        }
+        assert_eq!(Vec::from_iter(world.peer_secrets("a")), ["new", "old"]);
+        assert!(world.peer_secrets("c").is_empty());
     }
 }

@@ -8,13 +8,12 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
 use metallb_alloc::{Counters, Input, Output, Policy, ServiceId, Severity, World};
-use metallb_kubeio::{EventKind, EventSink};
+use metallb_kubeio::{EventKind, EventSink, lease::Fence};
 use metallb_model::{Issue, Kind, ObjectRef};
 use metallb_telemetry::Health;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::happening::Happening;
-use crate::lease::Fence;
 use crate::metrics::Metrics;
 use crate::objects::{ObjectKey, Objects};
 use crate::secrets::Secrets;

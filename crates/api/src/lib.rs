@@ -45,4 +45,4 @@ pub use metallb::{MetalLB, MetalLBSpec, MetalLBStatus};
 pub use raw::Raw;
 pub use schema::ConfigStatus;
 pub use service_bgp_status::{ServiceBGPStatus, ServiceBGPStatusStatus};
-pub use service_l2_status::{ServiceL2Status, ServiceL2StatusStatus};
+pub use service_l2_status::{AddressConflict, ServiceL2Status, ServiceL2StatusStatus};

@@ -1,8 +1,16 @@
 //! `MetalLB`: one resource that stands for the whole installation.
 
+mod settings;
+
+pub use settings::{
+    AlertsConfig, ConflictPolicy, Layer2Config, MemberlistConfig, MetricsConfig, Monitor,
+    NetworkPoliciesConfig, Probe, PrometheusAccount, RollingUpdate, TokenSecret, UpdateStrategy,
+    UpdateStrategyType,
+};
+
 use crate::schema::{conditions, is_false};
 use k8s_openapi::{
-    api::core::v1::{Affinity, ResourceRequirements, Toleration},
+    api::core::v1::{Affinity, ResourceRequirements, Toleration, TopologySpreadConstraint},
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::CustomResource;
@@ -85,6 +93,53 @@ pub struct MetalLBSpec {
     #[serde(default, skip_serializing_if = "is_false")]
     pub fair_reuse: bool,
 
+    /// Secrets for pulling the images, in the namespace of this resource.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "settings::pull_secrets")]
+    pub image_pull_secrets: Vec<ImagePullSecret>,
+
+    /// How many controllers run. One of them works, the others take over within seconds when it ends. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 9))]
+    pub controller_replicas: Option<u32>,
+
+    /// How controllers are spread over nodes or zones. A constraint without labelSelector means the controllers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "settings::topology_spread")]
+    pub controller_topology_spread_constraints: Vec<TopologySpreadConstraint>,
+
+    /// How speakers are replaced when something changes. Default: a rolling update, one node at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speaker_update_strategy: Option<UpdateStrategy>,
+
+    /// Regular expressions of network interfaces that nothing is announced on, instead of the built-in ones (those of
+    /// containers, bridges and overlays: docker, cbr, dummy, virbr, lxcbr, veth, lo, cali, tunl, flannel, kube-ipvs, cni,
+    /// nodelocaldns, lxc). An empty list announces on all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "settings::interfaces")]
+    pub exclude_interfaces: Option<Vec<String>>,
+
+    /// Announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers, which control-plane
+    /// nodes have: a cluster of one node needs this.
+    #[serde(default, rename = "ignoreExcludeLB", skip_serializing_if = "is_false")]
+    pub ignore_exclude_lb: bool,
+
+    /// How speakers know of each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memberlist: Option<MemberlistConfig>,
+
+    /// How addresses are announced by ARP and NDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer2: Option<Layer2Config>,
+
+    /// Metrics, and what Prometheus is told about them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsConfig>,
+
+    /// What may reach the controller, and what it may reach, by NetworkPolicy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policies: Option<NetworkPoliciesConfig>,
+
     /// Pod settings of the controller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller_config: Option<PodConfig>,
@@ -102,6 +157,14 @@ pub struct MetalLBSpec {
     /// Settings that belonged to the frr-k8s daemons. Accepted; those that cannot apply are reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frrk8s_config: Option<Frrk8sConfig>,
+}
+
+/// A Secret for pulling images.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImagePullSecret {
+    /// Name of the Secret.
+    #[serde(default)]
+    pub name: String,
 }
 
 /// How much controller and speakers log. Default: info.
@@ -154,6 +217,11 @@ pub struct PodConfig {
     /// Annotations of the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Further labels of the workload and its pods. Those by which the pods are found (app, component) and the operator's own
+    /// cannot be changed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "settings::further_labels")]
+    pub labels: BTreeMap<String, String>,
     /// Requests and limits of the component's container, instead of the default requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "resources")]

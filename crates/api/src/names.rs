@@ -46,10 +46,16 @@ pub mod labels {
     pub const COMPONENT_CONTROLLER: &str = "controller";
     /// Value of [`COMPONENT`] for the speaker's pods.
     pub const COMPONENT_SPEAKER: &str = "speaker";
+    /// On speakers' pods: which implementation they are. Speakers of Go `MetalLB` have no such label.
+    pub const ENGINE: &str = "metallb.io/engine";
+    /// Value of [`ENGINE`] on our own.
+    pub const ENGINE_RUST: &str = "rust";
     /// Who manages an object.
     pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
     /// Value of [`MANAGED_BY`] on what the operator made.
     pub const MANAGED_BY_OPERATOR: &str = "metallb-operator";
+    /// Value of [`MANAGED_BY`] on the membership key that the allocator made.
+    pub const MANAGED_BY_CONTROLLER: &str = "metallb-controller";
     /// On what the operator made: UID of the `MetalLB` resource it was made for.
     pub const METALLB_UID: &str = "metallb.io/metallb-uid";
     /// On status objects: the node that wrote them.
@@ -100,6 +106,8 @@ pub mod events {
     pub const NODE_ASSIGNED: &str = "nodeAssigned";
     /// Warning, on a Service: it should be announced and cannot be.
     pub const ANNOUNCE_FAILED: &str = "announceFailed";
+    /// Warning, on a Service: a station outside the cluster has one of its addresses too.
+    pub const ADDRESS_CONFLICT: &str = "addressConflict";
     /// Warning, on a configuration object: it is not valid, what it last validly said stays in force.
     pub const CONFIGURATION_INVALID: &str = "ConfigurationInvalid";
     /// Normal, on a configuration object: it is valid again.
@@ -172,6 +180,16 @@ pub mod objects {
     pub const LEGACY_CONFIG_KEY: &str = "config";
     /// The allocator's Lease.
     pub const CONTROLLER_LEASE: &str = "metallb-controller";
+    /// The operator's Lease; metallb-operator's has the same name, so that the two never work at a time.
+    pub const OPERATOR_LEASE: &str = "metallb.io.metallboperator";
+    /// Role and binding by which a speaker reads the Secrets that BGPPeers name.
+    pub const SPEAKER_SECRETS: &str = "speaker-secrets";
+    /// Role and binding by which Prometheus finds the pods.
+    pub const PROMETHEUS: &str = "prometheus-k8s";
+    /// ClusterRole and binding by which Prometheus reads the metrics; the namespace goes in front.
+    pub const METRICS_READER: &str = "metrics-reader";
+    /// The `PrometheusRule`.
+    pub const ALERTS: &str = "metallb-alerts";
     /// The operator's Deployment.
     pub const OPERATOR_DEPLOYMENT: &str = "metallb-operator-controller-manager";
     /// The operator's ServiceAccount and ClusterRole.
@@ -202,6 +220,8 @@ pub mod ports {
     pub const HEALTH: u16 = 17472;
     /// Membership, UDP.
     pub const MEMBERLIST: u16 = 7946;
+    /// Usual port of the API server's endpoints.
+    pub const API_SERVER: u16 = 6443;
     /// `/healthz`, `/readyz` and `/metrics` of the operator.
     pub const OPERATOR_HEALTH: u16 = 8080;
 }
@@ -218,6 +238,8 @@ pub mod env {
     pub const NODE_NAME: &str = "METALLB_NODE_NAME";
     /// Name of the allocator's Deployment.
     pub const DEPLOYMENT: &str = "METALLB_DEPLOYMENT";
+    /// Name of the speakers' DaemonSet, for whom the allocator makes the membership key.
+    pub const DAEMON_SET: &str = "METALLB_DAEMONSET";
     /// BGP flavour: `frr`, `frr-k8s` or absent for `native`.
     pub const BGP_TYPE: &str = "METALLB_BGP_TYPE";
     /// Address that membership binds to.

@@ -55,6 +55,24 @@ pub struct ServiceL2StatusStatus {
     /// The interfaces it answers on, when they are restricted; empty when it is all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<InterfaceInfo>,
+    /// Stations outside the cluster that have one of the service's addresses too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<AddressConflict>,
+}
+
+/// A station outside the cluster that has an address of the service.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressConflict {
+    /// The address.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    /// Hardware address of the station.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mac_address: String,
+    /// The interface of the node on which it was heard.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub interface: String,
 }
 
 /// A network interface.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::outage;
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
@@ -14,7 +15,7 @@ use kube::{
     Client, Config,
     client::{Body, ClientBuilder, ConfigExt as _, DynBody, retry::RetryPolicy},
 };
-use tower::{BoxError, ServiceBuilder, ServiceExt as _, retry::RetryLayer, util::BoxService};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _, retry::RetryLayer, util::BoxService};
 
 /// How long a connection may stay without an acknowledgement before the kernel gives it up. A watch over a connection
 /// whose other end vanished would otherwise look healthy until kube's watch timeout of 290 s has passed.
@@ -43,6 +44,9 @@ pub enum ConnectError {
         "no cluster configuration: run inside a pod with a service account or set KUBECONFIG to a readable file ({0})"
     )]
     Config(#[source] Box<kube::config::InferConfigError>),
+    /// This process does not run in a pod, or its service account is not mounted.
+    #[error(transparent)]
+    Pod(#[from] crate::pod::PodError),
     /// The configuration names certificates or credentials that can't be used.
     #[error("the cluster configuration can't be used: {0}")]
     Client(#[source] Box<kube::Error>),
@@ -67,18 +71,54 @@ pub async fn connect_with(idle_connections: usize) -> Result<Client, ConnectErro
         .await
         .map_err(|e| ConnectError::Config(Box::new(e)))?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    build(config, idle_connections).map_err(|e| ConnectError::Client(Box::new(e)))
+    build(&config, idle_connections).map_err(|e| ConnectError::Client(Box::new(e)))
 }
 
 /// A client for an explicit configuration.
 ///
 /// # Errors
 /// kube's error when TLS material or credentials are unusable.
-pub fn from_config(config: Config) -> Result<Client, kube::Error> {
+pub fn from_config(config: &Config) -> Result<Client, kube::Error> {
     build(config, IDLE_CONNECTIONS)
 }
 
-fn build(config: Config, idle_connections: usize) -> Result<Client, kube::Error> {
+/// Connects with the pod's service account and nothing else: a binary that only does this holds none of the code that
+/// reads kubeconfigs and runs their credential plugins, which is a tenth of its size. No request is sent yet.
+///
+/// A `rustls` provider must have been installed by `main` before.
+///
+/// # Errors
+/// [`ConnectError::Pod`] when the service account is not there or cannot be used.
+pub fn connect_in_pod() -> Result<Client, ConnectError> {
+    let account = crate::pod::Account::load()?;
+    let mut config = Config::new(account.url());
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    let tls = HttpsConnectorBuilder::new()
+        .with_tls_config(account.tls())
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp(&config));
+    let token = account.token();
+    let service = ServiceBuilder::new()
+        .map_request(move |mut request: Request<Body>| {
+            token.authorize(request.headers_mut());
+            request
+        })
+        .service(transport(tls, IDLE_CONNECTIONS));
+    Ok(assemble(&config, service, account.namespace()))
+}
+
+fn build(config: &Config, idle_connections: usize) -> Result<Client, kube::Error> {
+    let tls = config.rustls_https_connector_with_connector(tcp(config))?;
+    let service = ServiceBuilder::new()
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .service(transport(tls, idle_connections));
+    let namespace = config.default_namespace.clone();
+    Ok(assemble(config, service, namespace))
+}
+
+fn tcp(config: &Config) -> HttpConnector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -87,22 +127,42 @@ fn build(config: Config, idle_connections: usize) -> Result<Client, kube::Error>
     tcp.set_keepalive_interval(Some(KEEPALIVE_EVERY));
     tcp.set_keepalive_retries(Some(3));
     tcp.set_tcp_user_timeout(Some(DEAD_CONNECTION));
-    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    tcp
+}
+
+/// Sends requests, for so long at most, and notes whether they are answered.
+fn transport(
+    tls: HttpsConnector<HttpConnector>,
+    idle_connections: usize,
+) -> impl Service<Request<Body>, Response = Response<Incoming>, Error = BoxError, Future: Send>
++ Clone
++ Send
++ use<> {
     let http: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new())
         .pool_idle_timeout(Duration::from_secs(20))
         .pool_max_idle_per_host(idle_connections)
         .build(tls);
+    ServiceBuilder::new()
+        .then(noted)
+        .timeout(RESPONSE_TIMEOUT)
+        .service(http)
+}
+
+/// The client over a service that authorizes requests.
+fn assemble<S>(config: &Config, service: S, namespace: impl Into<String>) -> Client
+where
+    S: Service<Request<Body>, Response = Response<Incoming>> + Clone + Send + 'static,
+    S::Error: Into<BoxError> + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.default_retry.then(retries).flatten().map(RetryLayer::new))
-        .option_layer(config.auth_layer()?)
-        .layer(config.extra_headers_layer()?)
-        .then(noted)
-        .timeout(RESPONSE_TIMEOUT)
-        .service(http);
+        .map_err(Into::into)
+        .service(service);
     let service = service
         .map_response(|response| response.map(|body| Box::new(body.map_err(BoxError::from)) as Box<DynBody>));
-    Ok(ClientBuilder::new(BoxService::new(service), config.default_namespace).build())
+    ClientBuilder::new(BoxService::new(service), namespace).build()
 }
 
 /// The policy; `None` never happens, the constants are valid (there is a test).

@@ -5,14 +5,17 @@
 pub mod client;
 pub mod configuration;
 pub mod events;
+pub mod lease;
 mod outage;
+mod pod;
 pub mod review;
 pub mod text;
 pub mod thin;
 pub mod watch;
 
-pub use client::{ConnectError, connect, connect_with};
+pub use client::{ConnectError, connect, connect_in_pod, connect_with};
 pub use configuration::{ConfigEvent, ConfigObject, watch_configuration, watch_own_configuration};
 pub use events::{EventKind, EventSink};
 pub use kube_runtime::watcher::{Config as WatchConfig, Event};
-pub use watch::{Relist, watch};
+pub use pod::PodError;
+pub use watch::{Observed, Relist, observe, watch};

@@ -26,7 +26,7 @@ type Inner<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
 
 /// What a watch sees.
 #[derive(Debug)]
-pub(crate) enum Observed<K> {
+pub enum Observed<K> {
     /// What kube's watcher says.
     Event(Event<K>),
     /// The API server knows no such kind (404). Repeated at every attempt.
@@ -64,12 +64,8 @@ where
     })
 }
 
-/// As [`watch`], with refusals told.
-pub(crate) fn observe<K>(
-    what: &'static str,
-    api: Api<K>,
-    config: Config,
-) -> impl Stream<Item = Observed<K>> + Send
+/// As [`watch`], with refusals told. After a refusal comes a fresh list, so that its end is noticed.
+pub fn observe<K>(what: &'static str, api: Api<K>, config: Config) -> impl Stream<Item = Observed<K>> + Send
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -129,11 +125,13 @@ where
                             "the kind is not served; asking again now and then, in case its CRD is installed"
                         );
                     }
+                    state.restart();
                     state.pause = Some(Failure::Refused);
                     return Some((Observed::NotServed, state));
                 }
                 Answer::Forbidden => {
                     state.report(what, &error);
+                    state.restart();
                     state.pause = Some(Failure::Refused);
                     return Some((Observed::Forbidden, state));
                 }

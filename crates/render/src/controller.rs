@@ -1,10 +1,10 @@
 //! The Deployment `controller`, which runs the allocator.
 
-use crate::{Installation, Installer, bgp_backend, pod};
+use crate::{Installation, Installer, bgp_backend, monitoring, pod};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
-        core::v1::{Container, ContainerPort, EnvVar, PodSpec, PodTemplateSpec},
+        core::v1::{Container, ContainerPort, EnvVar, PodSpec, PodTemplateSpec, TopologySpreadConstraint},
     },
     apimachinery::pkg::{
         apis::meta::v1::{LabelSelector, ObjectMeta},
@@ -34,6 +34,8 @@ pub fn deployment(spec: &MetalLBSpec, installation: &Installation) -> Deployment
     let config = spec.controller_config.as_ref();
     let mut pod = PodSpec {
         service_account_name: Some(objects::CONTROLLER.into()),
+        image_pull_secrets: pod::pull_secrets(spec),
+        topology_spread_constraints: spread(spec),
         node_selector: Some(pod::node_selector(&spec.controller_node_selector)),
         tolerations: Some(pod::tolerations(&spec.controller_tolerations)),
         security_context: Some(pod::unprivileged_pod()),
@@ -43,9 +45,12 @@ pub fn deployment(spec: &MetalLBSpec, installation: &Installation) -> Deployment
     };
     pod::configure(&mut pod, 0, config);
     Deployment {
-        metadata: installation.namespaced(objects::CONTROLLER, Some(component)),
+        metadata: pod::labelled(
+            installation.namespaced(objects::CONTROLLER, Some(component)),
+            config,
+        ),
         spec: Some(DeploymentSpec {
-            replicas: Some(1),
+            replicas: Some(spec.controller_replicas.map_or(1, u32::cast_signed)),
             revision_history_limit: Some(3),
             selector: LabelSelector {
                 match_labels: Some(selector(component)),
@@ -60,11 +65,14 @@ pub fn deployment(spec: &MetalLBSpec, installation: &Installation) -> Deployment
                 }),
             }),
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(selector(component)),
-                    annotations: pod::annotations(config),
-                    ..Default::default()
-                }),
+                metadata: Some(pod::labelled(
+                    ObjectMeta {
+                        labels: Some(selector(component)),
+                        annotations: pod::annotations(spec, installation, config),
+                        ..Default::default()
+                    },
+                    config,
+                )),
                 spec: Some(pod),
             },
             ..Default::default()
@@ -73,8 +81,20 @@ pub fn deployment(spec: &MetalLBSpec, installation: &Installation) -> Deployment
     }
 }
 
+/// The user's constraints; one that selects no pods means these.
+fn spread(spec: &MetalLBSpec) -> Option<Vec<TopologySpreadConstraint>> {
+    let mut all = spec.controller_topology_spread_constraints.clone();
+    for constraint in &mut all {
+        constraint.label_selector.get_or_insert_with(|| LabelSelector {
+            match_labels: Some(selector(labels::COMPONENT_CONTROLLER)),
+            ..Default::default()
+        });
+    }
+    (!all.is_empty()).then_some(all)
+}
+
 fn container(spec: &MetalLBSpec, installation: &Installation) -> Container {
-    let ports = installation.ports;
+    let ports = pod::ports(spec, installation);
     Container {
         name: objects::CONTROLLER.into(),
         image: Some(installation.images.controller.clone()),
@@ -83,12 +103,14 @@ fn container(spec: &MetalLBSpec, installation: &Installation) -> Container {
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         args: Some(own_arguments(spec, installation)),
         env: Some(environment(spec, installation)),
-        ports: Some(vec![ContainerPort {
-            name: Some("metricshttps".into()),
-            container_port: ports.metrics.into(),
-            protocol: Some("TCP".into()),
-            ..Default::default()
-        }]),
+        ports: ports.metrics.map(|port| {
+            vec![ContainerPort {
+                name: Some(monitoring::port_name(spec.metrics.as_ref()).into()),
+                container_port: port.into(),
+                protocol: Some("TCP".into()),
+                ..Default::default()
+            }]
+        }),
         liveness_probe: Some(pod::http_probe("/healthz", None, ports.health, &pod::LIVENESS)),
         readiness_probe: Some(pod::http_probe("/readyz", None, ports.health, &pod::READINESS)),
         resources: Some(pod::small_requests("24Mi")),
@@ -107,11 +129,15 @@ fn own_arguments(spec: &MetalLBSpec, installation: &Installation) -> Vec<String>
 
 /// Flags that both operands have.
 pub(crate) fn arguments(spec: &MetalLBSpec, installation: &Installation) -> Vec<String> {
+    let ports = pod::ports(spec, installation);
     let mut all = vec![
-        format!("--port={}", installation.ports.metrics),
-        format!("--health-probe-port={}", installation.ports.health),
+        format!("--port={}", ports.metrics.unwrap_or(0)),
+        format!("--health-probe-port={}", ports.health),
         format!("--log-level={}", spec.log_level.unwrap_or_default().as_str()),
     ];
+    if ports.metrics.is_some() && spec.metrics.as_ref().is_some_and(|config| config.plain) {
+        all.push("--metrics-plain".into());
+    }
     if !spec.load_balancer_class.is_empty() {
         all.push(format!("--lb-class={}", spec.load_balancer_class));
     }
@@ -125,9 +151,11 @@ pub(crate) fn common_environment(spec: &MetalLBSpec) -> Vec<EnvVar> {
         pod::env_from(env::POD_NAME, "metadata.name"),
         pod::env_from(env::POD_UID, "metadata.uid"),
     ];
-    let backend = bgp_backend(spec);
-    if backend != "native" {
-        all.push(pod::env(env::BGP_TYPE, backend));
+    match bgp_backend(spec) {
+        "native" => {}
+        // To the operands it is the same flavour whoever has installed frr-k8s.
+        "frr-k8s-external" => all.push(pod::env(env::BGP_TYPE, "frr-k8s")),
+        backend => all.push(pod::env(env::BGP_TYPE, backend)),
     }
     all
 }
@@ -137,6 +165,7 @@ fn environment(spec: &MetalLBSpec, installation: &Installation) -> Vec<EnvVar> {
     all.push(pod::env(env::DEPLOYMENT, objects::CONTROLLER));
     if installation.installer == Installer::Manifests {
         all.push(pod::env(env::ML_SECRET_NAME, objects::MEMBERLIST_SECRET));
+        all.push(pod::env(env::DAEMON_SET, objects::SPEAKER));
     }
     all
 }

@@ -8,6 +8,8 @@
 
 mod controller;
 mod memberlist;
+mod monitoring;
+mod network_policy;
 mod object;
 pub mod operator;
 mod pod;
@@ -18,7 +20,7 @@ mod tests;
 
 pub use controller::deployment as controller_deployment;
 pub use memberlist::{KEY_BYTES, secret as memberlist_secret};
-pub use object::{Kind, Object, ObjectId};
+pub use object::{Custom, Kind, Object, ObjectId};
 pub use speaker::daemon_set as speaker_daemon_set;
 
 use k8s_openapi::{
@@ -29,7 +31,7 @@ use metallb_api::{
     MetalLBSpec,
     names::{self, labels, objects},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Images of the operands, as complete references.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,10 +66,15 @@ impl Default for Ports {
 /// Who installs the operands, which decides how they are marked and who makes the membership key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Installer {
-    /// The operator, for the `MetalLB` resource with this UID: it owns what is namespaced, labels find the rest.
+    /// The operator, for the `MetalLB` resource with this UID: it owns what is namespaced. What is not belongs to the
+    /// namespace, so that it goes with it when no operator is left to remove it.
     Operator {
         /// UID of the `MetalLB` resource.
         uid: String,
+        /// UID of its namespace; empty while it is not known.
+        namespace_uid: String,
+        /// Secrets with passwords that `BGPPeer`s of the namespace name: those and no others may be read by the speakers.
+        speaker_secrets: BTreeSet<String>,
     },
     /// A person, with `kubectl apply`. The controller makes the membership key.
     Manifests,
@@ -93,8 +100,13 @@ pub fn operands(spec: &MetalLBSpec, installation: &Installation) -> Vec<Object> 
         Object::ServiceAccount(service_account(objects::CONTROLLER, installation)),
         Object::ServiceAccount(service_account(objects::SPEAKER, installation)),
     ];
-    all.extend(rbac::operand_objects(installation));
-    all.push(Object::ConfigMap(speaker::exclude_l2_config_map(installation)));
+    all.extend(rbac::operand_objects(spec, installation));
+    all.push(Object::ConfigMap(speaker::exclude_l2_config_map(
+        spec,
+        installation,
+    )));
+    all.extend(network_policy::object(spec, installation));
+    all.extend(monitoring::objects(spec, installation));
     all.push(Object::Deployment(controller::deployment(spec, installation)));
     all.push(Object::DaemonSet(speaker::daemon_set(spec, installation)));
     all
@@ -122,7 +134,7 @@ impl Installation {
         if let Some(component) = component {
             all.insert(labels::COMPONENT.into(), component.into());
         }
-        if let Installer::Operator { uid } = &self.installer {
+        if let Installer::Operator { uid, .. } = &self.installer {
             all.insert(labels::MANAGED_BY.into(), labels::MANAGED_BY_OPERATOR.into());
             all.insert(labels::METALLB_UID.into(), uid.clone());
         }
@@ -140,18 +152,30 @@ impl Installation {
         }
     }
 
-    /// Metadata of a cluster-scoped object. It can have no namespaced owner: labels find it when it is to go.
+    /// Metadata of a cluster-scoped object. It can have no namespaced owner: labels find it when it is to go, and where no
+    /// operator is left to look for them it goes with the namespace.
     pub(crate) fn cluster_scoped(&self, name: &str, component: Option<&str>) -> ObjectMeta {
+        let namespace = match &self.installer {
+            Installer::Operator { namespace_uid, .. } if !namespace_uid.is_empty() => Some(OwnerReference {
+                api_version: "v1".into(),
+                kind: "Namespace".into(),
+                name: self.namespace.clone(),
+                uid: namespace_uid.clone(),
+                ..Default::default()
+            }),
+            _ => None,
+        };
         ObjectMeta {
             name: Some(cluster_name(&self.namespace, name)),
             labels: Some(self.labels(component)),
+            owner_references: namespace.map(|owner| vec![owner]),
             ..Default::default()
         }
     }
 
     fn owner(&self) -> Option<OwnerReference> {
         match &self.installer {
-            Installer::Operator { uid } => Some(OwnerReference {
+            Installer::Operator { uid, .. } => Some(OwnerReference {
                 api_version: "metallb.io/v1beta1".into(),
                 kind: "MetalLB".into(),
                 name: objects::METALLB.into(),

@@ -1,9 +1,13 @@
 //! The kinds that are rendered, and what names one object.
 
-use k8s_openapi::api::{
-    apps::v1::{DaemonSet, Deployment},
-    core::v1::{ConfigMap, Namespace, Secret, ServiceAccount},
-    rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, Deployment},
+        core::v1::{ConfigMap, Namespace, Secret, Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
+        rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -32,14 +36,29 @@ pub enum Kind {
     Deployment,
     /// `apps/v1` DaemonSet.
     DaemonSet,
+    /// `v1` Service.
+    Service,
+    /// `networking.k8s.io/v1` `NetworkPolicy`.
+    NetworkPolicy,
+    /// `monitoring.coreos.com/v1` `ServiceMonitor`.
+    ServiceMonitor,
+    /// `monitoring.coreos.com/v1` `PodMonitor`.
+    PodMonitor,
+    /// `monitoring.coreos.com/v1` `PrometheusRule`.
+    PrometheusRule,
 }
 
 impl Kind {
     /// Kinds that the operator owns objects of, in the order in which they are pruned: workloads first, so that speakers
     /// withdraw while they still have their rights.
-    pub const OWNED: [Kind; 9] = [
+    pub const OWNED: [Kind; 14] = [
         Kind::DaemonSet,
         Kind::Deployment,
+        Kind::ServiceMonitor,
+        Kind::PodMonitor,
+        Kind::PrometheusRule,
+        Kind::Service,
+        Kind::NetworkPolicy,
         Kind::ConfigMap,
         Kind::Secret,
         Kind::RoleBinding,
@@ -49,56 +68,50 @@ impl Kind {
         Kind::ServiceAccount,
     ];
 
-    /// API group; empty for the core group.
-    pub fn group(self) -> &'static str {
+    /// Group, kind and plural.
+    fn names(self) -> (&'static str, &'static str, &'static str) {
+        const RBAC: &str = "rbac.authorization.k8s.io";
+        const MONITORING: &str = "monitoring.coreos.com";
         match self {
-            Kind::Namespace | Kind::ServiceAccount | Kind::ConfigMap | Kind::Secret => "",
-            Kind::Role | Kind::RoleBinding | Kind::ClusterRole | Kind::ClusterRoleBinding => {
-                "rbac.authorization.k8s.io"
-            }
-            Kind::Deployment | Kind::DaemonSet => "apps",
+            Kind::Namespace => ("", "Namespace", "namespaces"),
+            Kind::ServiceAccount => ("", "ServiceAccount", "serviceaccounts"),
+            Kind::ConfigMap => ("", "ConfigMap", "configmaps"),
+            Kind::Secret => ("", "Secret", "secrets"),
+            Kind::Service => ("", "Service", "services"),
+            Kind::Role => (RBAC, "Role", "roles"),
+            Kind::RoleBinding => (RBAC, "RoleBinding", "rolebindings"),
+            Kind::ClusterRole => (RBAC, "ClusterRole", "clusterroles"),
+            Kind::ClusterRoleBinding => (RBAC, "ClusterRoleBinding", "clusterrolebindings"),
+            Kind::Deployment => ("apps", "Deployment", "deployments"),
+            Kind::DaemonSet => ("apps", "DaemonSet", "daemonsets"),
+            Kind::NetworkPolicy => ("networking.k8s.io", "NetworkPolicy", "networkpolicies"),
+            Kind::ServiceMonitor => (MONITORING, "ServiceMonitor", "servicemonitors"),
+            Kind::PodMonitor => (MONITORING, "PodMonitor", "podmonitors"),
+            Kind::PrometheusRule => (MONITORING, "PrometheusRule", "prometheusrules"),
         }
     }
 
+    /// API group; empty for the core group.
+    pub fn group(self) -> &'static str {
+        self.names().0
+    }
+
     /// `apiVersion` of the kind.
-    pub fn api_version(self) -> &'static str {
+    pub fn api_version(self) -> String {
         match self.group() {
-            "" => "v1",
-            "apps" => "apps/v1",
-            _ => "rbac.authorization.k8s.io/v1",
+            "" => "v1".to_owned(),
+            group => format!("{group}/v1"),
         }
     }
 
     /// The kind's name.
     pub fn name(self) -> &'static str {
-        match self {
-            Kind::Namespace => "Namespace",
-            Kind::ServiceAccount => "ServiceAccount",
-            Kind::ConfigMap => "ConfigMap",
-            Kind::Secret => "Secret",
-            Kind::Role => "Role",
-            Kind::RoleBinding => "RoleBinding",
-            Kind::ClusterRole => "ClusterRole",
-            Kind::ClusterRoleBinding => "ClusterRoleBinding",
-            Kind::Deployment => "Deployment",
-            Kind::DaemonSet => "DaemonSet",
-        }
+        self.names().1
     }
 
     /// The resource's name in URLs and RBAC rules.
     pub fn plural(self) -> &'static str {
-        match self {
-            Kind::Namespace => "namespaces",
-            Kind::ServiceAccount => "serviceaccounts",
-            Kind::ConfigMap => "configmaps",
-            Kind::Secret => "secrets",
-            Kind::Role => "roles",
-            Kind::RoleBinding => "rolebindings",
-            Kind::ClusterRole => "clusterroles",
-            Kind::ClusterRoleBinding => "clusterrolebindings",
-            Kind::Deployment => "deployments",
-            Kind::DaemonSet => "daemonsets",
-        }
+        self.names().2
     }
 
     /// Whether objects of the kind are in a namespace.
@@ -106,6 +119,14 @@ impl Kind {
         !matches!(
             self,
             Kind::Namespace | Kind::ClusterRole | Kind::ClusterRoleBinding
+        )
+    }
+
+    /// Whether a cluster may do without the kind: those of the Prometheus operator.
+    pub fn is_optional(self) -> bool {
+        matches!(
+            self,
+            Kind::ServiceMonitor | Kind::PodMonitor | Kind::PrometheusRule
         )
     }
 }
@@ -154,6 +175,43 @@ pub enum Object {
     Deployment(Deployment),
     /// A DaemonSet.
     DaemonSet(DaemonSet),
+    /// A Service.
+    Service(Service),
+    /// A `NetworkPolicy`.
+    NetworkPolicy(NetworkPolicy),
+    /// An object of a kind that no Kubernetes has by itself.
+    Custom(Custom),
+}
+
+/// An object of a kind that no Kubernetes has by itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Custom {
+    api_version: String,
+    #[serde(serialize_with = "name_of")]
+    kind: Kind,
+    metadata: ObjectMeta,
+    spec: Value,
+}
+
+impl Custom {
+    /// An object of `kind`.
+    pub(crate) fn new(kind: Kind, metadata: ObjectMeta, spec: Value) -> Self {
+        Custom {
+            api_version: kind.api_version(),
+            kind,
+            metadata,
+            spec,
+        }
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn name_of<S: serde::Serializer>(kind: &Kind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(kind.name())
 }
 
 impl Object {
@@ -170,6 +228,9 @@ impl Object {
             Object::ClusterRoleBinding(_) => Kind::ClusterRoleBinding,
             Object::Deployment(_) => Kind::Deployment,
             Object::DaemonSet(_) => Kind::DaemonSet,
+            Object::Service(_) => Kind::Service,
+            Object::NetworkPolicy(_) => Kind::NetworkPolicy,
+            Object::Custom(custom) => custom.kind,
         }
     }
 
@@ -186,6 +247,9 @@ impl Object {
             Object::ClusterRoleBinding(o) => &o.metadata,
             Object::Deployment(o) => &o.metadata,
             Object::DaemonSet(o) => &o.metadata,
+            Object::Service(o) => &o.metadata,
+            Object::NetworkPolicy(o) => &o.metadata,
+            Object::Custom(o) => &o.metadata,
         };
         ObjectId {
             kind: self.kind(),

@@ -1,16 +1,19 @@
 //! The operator itself: what an installation without OLM applies, and what the OLM bundle carries.
 
-use crate::{Images, Installer, Object, pod, rbac};
+use crate::{Images, Installer, Object, monitoring, pod, rbac};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec},
-        core::v1::{Container, ContainerPort, Namespace, PodSpec, PodTemplateSpec, ServiceAccount},
+        core::v1::{
+            Affinity, Container, ContainerPort, Namespace, PodAffinityTerm, PodAntiAffinity, PodSpec,
+            PodTemplateSpec, ServiceAccount, WeightedPodAffinityTerm,
+        },
         rbac::v1::PolicyRule,
     },
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
 use metallb_api::names::{self, labels, objects, ports};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Namespace, account, rights and Deployment of the operator.
 pub fn objects(namespace: &str, image: &str, operands: &Images) -> Vec<Object> {
@@ -67,17 +70,25 @@ pub fn namespace(name: &str) -> Namespace {
 
 /// Rights of the operator. It must itself hold each right that it hands to the operands, so theirs are included.
 pub fn rules() -> Vec<PolicyRule> {
-    let owned = ["get", "list", "watch", "create", "update", "patch", "delete"];
-    let read = ["get", "list", "watch"];
+    // Server-side apply: what is made needs the right to create as well.
+    let owned = ["list", "watch", "create", "patch", "delete"];
+    let read = ["list", "watch"];
     let mut all = vec![
         rbac::rule(&[names::GROUP], &["metallbs"], &read),
-        rbac::rule(
-            &[names::GROUP],
-            &["metallbs/status", "metallbs/finalizers"],
-            &["update", "patch"],
-        ),
+        rbac::rule(&[names::GROUP], &["metallbs/status"], &["patch"]),
+        // Some clusters let nobody make an object whose owner waits for it without this.
+        rbac::rule(&[names::GROUP], &["metallbs/finalizers"], &["update"]),
         rbac::rule(&["apps"], &["deployments", "daemonsets"], &owned),
-        rbac::rule(&[""], &["serviceaccounts", "configmaps"], &owned),
+        // Its own, which its Lease belongs to; and the namespace, which what is in no namespace belongs to.
+        rbac::rule(&["apps"], &["deployments"], &["get"]),
+        rbac::rule(&[""], &["namespaces"], &["get"]),
+        rbac::rule(&[""], &["serviceaccounts", "configmaps", "services"], &owned),
+        rbac::rule(&["networking.k8s.io"], &["networkpolicies"], &owned),
+        rbac::rule(
+            &["monitoring.coreos.com"],
+            &["servicemonitors", "podmonitors", "prometheusrules"],
+            &owned,
+        ),
         rbac::rule(
             &["rbac.authorization.k8s.io"],
             &["roles", "rolebindings", "clusterroles", "clusterrolebindings"],
@@ -88,17 +99,25 @@ pub fn rules() -> Vec<PolicyRule> {
         // Deployments may mount any Secret.)
         rbac::rule(&[""], &["secrets"], &["create"]),
         rbac::named(
-            rbac::rule(&[""], &["secrets"], &["get", "list", "watch", "patch", "delete"]),
+            rbac::rule(&[""], &["secrets"], &["list", "watch", "delete"]),
             &[objects::MEMBERLIST_SECRET],
         ),
         // Why a pod does not run: its own status, and the events of a DaemonSet that may make none.
         rbac::rule(&[""], &["pods", "events"], &read),
     ];
+    let installer = Installer::Operator {
+        uid: String::new(),
+        namespace_uid: String::new(),
+        speaker_secrets: BTreeSet::new(),
+    };
     let of_operands = [
         rbac::controller_cluster_rules(),
-        rbac::controller_rules(&Installer::Operator { uid: String::new() }),
+        rbac::controller_rules(&installer),
         rbac::speaker_cluster_rules(),
-        rbac::speaker_rules(),
+        rbac::speaker_rules(&installer),
+        vec![rbac::tenures()],
+        monitoring::discovery_rules().into(),
+        vec![monitoring::metrics_url()],
     ];
     for rule in of_operands.into_iter().flatten() {
         if !all.contains(&rule) {
@@ -119,10 +138,11 @@ fn deployment(metadata: ObjectMeta, image: &str, operands: &Images) -> Deploymen
     let selector = BTreeMap::from([("control-plane".to_owned(), "controller-manager".to_owned())]);
     Deployment {
         spec: Some(DeploymentSpec {
-            replicas: Some(1),
+            // One works; the other, on another node where there is one, takes over within seconds.
+            replicas: Some(2),
             revision_history_limit: Some(3),
             selector: LabelSelector {
-                match_labels: Some(selector),
+                match_labels: Some(selector.clone()),
                 ..Default::default()
             },
             template: PodTemplateSpec {
@@ -136,6 +156,7 @@ fn deployment(metadata: ObjectMeta, image: &str, operands: &Images) -> Deploymen
                     node_selector: Some(pod::node_selector(&BTreeMap::new())),
                     tolerations: Some(pod::tolerations(&[])),
                     termination_grace_period_seconds: Some(10),
+                    affinity: Some(apart(selector)),
                     containers: vec![container(image, operands)],
                     ..Default::default()
                 }),
@@ -143,6 +164,28 @@ fn deployment(metadata: ObjectMeta, image: &str, operands: &Images) -> Deploymen
             ..Default::default()
         }),
         metadata,
+        ..Default::default()
+    }
+}
+
+/// Replicas avoid each other's nodes, and share one rather than not run.
+fn apart(selector: BTreeMap<String, String>) -> Affinity {
+    let term = PodAffinityTerm {
+        label_selector: Some(LabelSelector {
+            match_labels: Some(selector),
+            ..Default::default()
+        }),
+        topology_key: "kubernetes.io/hostname".into(),
+        ..Default::default()
+    };
+    Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![WeightedPodAffinityTerm {
+                weight: 100,
+                pod_affinity_term: term,
+            }]),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }
@@ -156,6 +199,7 @@ fn container(image: &str, operands: &Images) -> Container {
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         env: Some(vec![
             pod::env_from("OPERATOR_NAMESPACE", "metadata.namespace"),
+            pod::env_from(names::env::POD_UID, "metadata.uid"),
             pod::env("CONTROLLER_IMAGE", &operands.controller),
             pod::env("SPEAKER_IMAGE", &operands.speaker),
         ]),

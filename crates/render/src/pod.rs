@@ -1,14 +1,15 @@
 //! Pieces that the pods of all components share.
 
+use crate::{Installation, monitoring};
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, Container, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
-        PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
-        Toleration,
+        Capabilities, Container, EnvVar, EnvVarSource, HTTPGetAction, LocalObjectReference,
+        ObjectFieldSelector, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile,
+        SecurityContext, Toleration,
     },
-    apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
-use metallb_api::metallb::PodConfig;
+use metallb_api::{MetalLBSpec, metallb::PodConfig};
 use std::collections::BTreeMap;
 
 /// The unprivileged user of everything but the speaker.
@@ -150,9 +151,69 @@ pub(crate) fn configure(pod: &mut PodSpec, container: usize, config: Option<&Pod
     }
 }
 
-/// The user's annotations of the pods, if any.
-pub(crate) fn annotations(config: Option<&PodConfig>) -> Option<BTreeMap<String, String>> {
-    config
-        .map(|config| config.annotations.clone())
-        .filter(|annotations| !annotations.is_empty())
+/// Annotations of the pods, if any: what Prometheus' older configurations look for, then the user's.
+pub(crate) fn annotations(
+    spec: &MetalLBSpec,
+    installation: &Installation,
+    config: Option<&PodConfig>,
+) -> Option<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    if let (Some(metrics), Some(port)) = (&spec.metrics, ports(spec, installation).metrics)
+        && metrics.scrape_annotations
+    {
+        let scheme = if metrics.plain { "http" } else { "https" };
+        for (word, value) in [
+            ("scrape", "true"),
+            ("scheme", scheme),
+            ("port", &port.to_string()),
+            ("path", "/metrics"),
+        ] {
+            all.insert(format!("prometheus.io/{word}"), value.to_owned());
+        }
+    }
+    all.extend(config.into_iter().flat_map(|config| config.annotations.clone()));
+    (!all.is_empty()).then_some(all)
+}
+
+/// The metadata with the user's labels. What selects pods, and what finds objects again, is not theirs to change.
+pub(crate) fn labelled(mut metadata: ObjectMeta, config: Option<&PodConfig>) -> ObjectMeta {
+    let labels = metadata.labels.get_or_insert_default();
+    for (key, value) in config.into_iter().flat_map(|config| &config.labels) {
+        labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    metadata
+}
+
+/// Secrets for pulling images, if any.
+pub(crate) fn pull_secrets(spec: &MetalLBSpec) -> Option<Vec<LocalObjectReference>> {
+    let all: Vec<_> = spec
+        .image_pull_secrets
+        .iter()
+        .map(|secret| LocalObjectReference {
+            name: secret.name.clone(),
+        })
+        .collect();
+    (!all.is_empty()).then_some(all)
+}
+
+/// Ports of the operands as the spec wants them.
+pub(crate) struct OperandPorts {
+    /// Metrics; `None` when there are none.
+    pub(crate) metrics: Option<u16>,
+    pub(crate) health: u16,
+    pub(crate) memberlist: u16,
+}
+
+pub(crate) fn ports(spec: &MetalLBSpec, installation: &Installation) -> OperandPorts {
+    let usual = installation.ports;
+    let metrics = spec.metrics.as_ref();
+    let memberlist = spec.memberlist.as_ref();
+    OperandPorts {
+        metrics: monitoring::is_enabled(metrics)
+            .then(|| metrics.and_then(|config| config.port).unwrap_or(usual.metrics)),
+        health: usual.health,
+        memberlist: memberlist
+            .and_then(|config| config.bind_port)
+            .unwrap_or(usual.memberlist),
+    }
 }

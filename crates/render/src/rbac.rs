@@ -5,7 +5,10 @@ use k8s_openapi::{
     api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use metallb_api::names::{self, objects};
+use metallb_api::{
+    MetalLBSpec,
+    names::{self, objects},
+};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 /// Configuration that people write.
@@ -18,8 +21,14 @@ pub const CONFIG_KINDS: [&str; 7] = [
     "ipaddresspools",
     "l2advertisements",
 ];
-const READ: [&str; 3] = ["get", "list", "watch"];
-const WRITE: [&str; 4] = ["create", "update", "patch", "delete"];
+/// What components say about it.
+pub const STATUS_KINDS: [&str; 3] = ["servicel2statuses", "servicebgpstatuses", "configurationstates"];
+/// What a watch needs: an API server without streaming lists is asked for lists.
+const READ: [&str; 2] = ["list", "watch"];
+/// What a component needs to keep one object of its own by server-side apply.
+const KEEP: [&str; 4] = ["list", "watch", "create", "patch"];
+/// What a speaker needs to keep one object a service.
+const KEEP_MANY: [&str; 4] = ["list", "watch", "create", "delete"];
 
 /// A rule: in these groups, on these resources, these verbs.
 pub(crate) fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> PolicyRule {
@@ -45,7 +54,7 @@ fn with_status(kinds: &[&str]) -> Vec<String> {
 }
 
 fn events() -> PolicyRule {
-    rule(&["", "events.k8s.io"], &["events"], &["create", "patch"])
+    rule(&[""], &["events"], &["create", "patch"])
 }
 
 /// Who asks for metrics is found out by the API server, and whether they may have them.
@@ -66,12 +75,14 @@ pub fn controller_cluster_rules() -> Vec<PolicyRule> {
     let statuses = with_status(&CONFIG_KINDS);
     let statuses: Vec<&str> = statuses.iter().map(String::as_str).collect();
     let mut rules = vec![
-        rule(&[""], &["services", "namespaces", "nodes"], &READ),
-        rule(&[""], &["services/status"], &["patch", "update"]),
+        // One is read again when it has changed under a write.
+        rule(&[""], &["services"], &["get", "list", "watch"]),
+        rule(&[""], &["namespaces", "nodes"], &READ),
+        rule(&[""], &["services/status"], &["patch"]),
         events(),
         // In all namespaces: an object in the wrong one is answered.
         rule(&[names::GROUP], &CONFIG_KINDS, &READ),
-        rule(&[names::GROUP], &statuses, &["patch", "update"]),
+        rule(&[names::GROUP], &statuses, &["patch"]),
     ];
     rules.extend(reviews());
     rules
@@ -80,20 +91,12 @@ pub fn controller_cluster_rules() -> Vec<PolicyRule> {
 /// Rights of the allocator in its own namespace.
 pub fn controller_rules(installer: &Installer) -> Vec<PolicyRule> {
     let mut rules = vec![
-        rule(
-            &[names::GROUP],
-            &["configurationstates"],
-            &[&READ[..], &WRITE[..]].concat(),
-        ),
-        rule(
-            &[names::GROUP],
-            &["configurationstates/status"],
-            &["get", "patch", "update"],
-        ),
+        rule(&[names::GROUP], &["configurationstates"], &KEEP),
+        rule(&[names::GROUP], &["configurationstates/status"], &["patch"]),
         rule(
             &["coordination.k8s.io"],
             &["leases"],
-            &["create", "get", "list", "watch", "update", "patch"],
+            &["create", "get", "update"],
         ),
         // What it writes besides is owned by its Deployment, and goes with it.
         named(
@@ -108,6 +111,15 @@ pub fn controller_rules(installer: &Installer) -> Vec<PolicyRule> {
     if *installer == Installer::Manifests {
         // Nobody else makes the membership key.
         rules.push(rule(&[""], &["secrets"], &["create"]));
+        // The key belongs to the Deployment and to the DaemonSet, and goes with the last of them.
+        rules.push(named(
+            rule(&[""], &["secrets"], &["patch"]),
+            &[objects::MEMBERLIST_SECRET],
+        ));
+        rules.push(named(
+            rule(&["apps"], &["daemonsets"], &["get"]),
+            &[objects::SPEAKER],
+        ));
     }
     rules
 }
@@ -115,7 +127,7 @@ pub fn controller_rules(installer: &Installer) -> Vec<PolicyRule> {
 /// Rights of the speakers in the whole cluster.
 pub fn speaker_cluster_rules() -> Vec<PolicyRule> {
     let mut rules = vec![
-        rule(&[""], &["services", "namespaces", "nodes"], &READ),
+        rule(&[""], &["services", "nodes"], &READ),
         rule(&["discovery.k8s.io"], &["endpointslices"], &READ),
         events(),
     ];
@@ -123,50 +135,96 @@ pub fn speaker_cluster_rules() -> Vec<PolicyRule> {
     rules
 }
 
-/// Rights of the speakers in their own namespace. They read no Secret: the keys they need are mounted.
-pub fn speaker_rules() -> Vec<PolicyRule> {
-    let status_kinds = ["servicel2statuses", "servicebgpstatuses", "configurationstates"];
-    let statuses = with_status(&status_kinds);
+/// Rights of the speakers in their own namespace. The keys of membership are mounted; passwords of BGP sessions are read, one
+/// by one: under the operator only those that a `BGPPeer` names ([`speaker_secrets`]), else whichever it will name.
+pub fn speaker_rules(installer: &Installer) -> Vec<PolicyRule> {
+    let statuses = with_status(&STATUS_KINDS);
     let statuses: Vec<&str> = statuses.iter().map(String::as_str).collect();
-    vec![
+    let mut rules = vec![
         rule(&[names::GROUP], &CONFIG_KINDS, &READ),
         legacy_config(&READ),
-        rule(&[names::GROUP], &status_kinds, &[&READ[..], &WRITE[..]].concat()),
-        rule(&[names::GROUP], &statuses, &["get", "patch", "update"]),
+        rule(&[names::GROUP], &["configurationstates"], &KEEP),
+        rule(
+            &[names::GROUP],
+            &["servicel2statuses", "servicebgpstatuses"],
+            &KEEP_MANY,
+        ),
+        rule(&[names::GROUP], &statuses, &["patch"]),
         rule(&[""], &["pods"], &READ),
-    ]
+    ];
+    if *installer == Installer::Manifests {
+        rules.push(rule(&[""], &["secrets"], &["get"]));
+        // The flag `--l2-strict` may be set by hand.
+        rules.push(tenures());
+    }
+    rules
+}
+
+/// The Leases of strict mode. Their names are those of nodes and addresses, so no names can stand here.
+pub(crate) fn tenures() -> PolicyRule {
+    let verbs = ["create", "get", "list", "watch", "update"];
+    rule(&["coordination.k8s.io"], &["leases"], &verbs)
+}
+
+/// The right to read the Secrets that `BGPPeer`s name; no rule when they name none.
+fn speaker_secrets(installer: &Installer) -> Option<PolicyRule> {
+    let Installer::Operator { speaker_secrets, .. } = installer else {
+        return None;
+    };
+    let names: Vec<&str> = speaker_secrets.iter().map(String::as_str).collect();
+    (!names.is_empty()).then(|| named(rule(&[""], &["secrets"], &["get"]), &names))
 }
 
 /// Roles and bindings of both operands.
-pub(crate) fn operand_objects(installation: &Installation) -> Vec<Object> {
+pub(crate) fn operand_objects(spec: &MetalLBSpec, installation: &Installation) -> Vec<Object> {
     let mut all = Vec::new();
+    let strict = spec.layer2.as_ref().is_some_and(|layer2| layer2.strict);
+    let mut speaker_rules = speaker_rules(&installation.installer);
+    if strict && installation.installer != Installer::Manifests {
+        speaker_rules.push(tenures());
+    }
     for (account, cluster_rules, rules) in [
         (
             objects::CONTROLLER,
             controller_cluster_rules(),
             controller_rules(&installation.installer),
         ),
-        (objects::SPEAKER, speaker_cluster_rules(), speaker_rules()),
+        (objects::SPEAKER, speaker_cluster_rules(), speaker_rules),
     ] {
         let cluster = installation.cluster_scoped(account, Some(account));
-        let local = installation.namespaced(account, Some(account));
         all.push(Object::ClusterRole(cluster_role(cluster.clone(), cluster_rules)));
         all.push(Object::ClusterRoleBinding(cluster_role_binding(
             cluster,
             account,
             &installation.namespace,
         )));
-        all.push(Object::Role(Role {
-            metadata: local.clone(),
-            rules: Some(rules),
-        }));
-        all.push(Object::RoleBinding(RoleBinding {
-            role_ref: role_ref("Role", account),
-            subjects: Some(vec![service_account(account, &installation.namespace)]),
-            metadata: local,
-        }));
+        all.extend(role(installation, account, account, rules));
+    }
+    if let Some(rule) = speaker_secrets(&installation.installer) {
+        all.extend(role(
+            installation,
+            objects::SPEAKER_SECRETS,
+            objects::SPEAKER,
+            vec![rule],
+        ));
     }
     all
+}
+
+/// A Role and its binding to an account, which is its component as well.
+fn role(installation: &Installation, name: &str, account: &str, rules: Vec<PolicyRule>) -> [Object; 2] {
+    let metadata = installation.namespaced(name, Some(account));
+    [
+        Object::Role(Role {
+            metadata: metadata.clone(),
+            rules: Some(rules),
+        }),
+        Object::RoleBinding(RoleBinding {
+            role_ref: role_ref("Role", name),
+            subjects: Some(vec![service_account(account, &installation.namespace)]),
+            metadata,
+        }),
+    ]
 }
 
 pub(crate) fn cluster_role(metadata: ObjectMeta, rules: Vec<PolicyRule>) -> ClusterRole {
@@ -190,7 +248,7 @@ pub(crate) fn cluster_role_binding(
     }
 }
 
-fn role_ref(kind: &str, name: &str) -> RoleRef {
+pub(crate) fn role_ref(kind: &str, name: &str) -> RoleRef {
     RoleRef {
         api_group: RBAC.into(),
         kind: kind.into(),

@@ -16,6 +16,8 @@ fn installation() -> Installation {
         ports: Ports::default(),
         installer: Installer::Operator {
             uid: "00000000-0000-0000-0000-000000000001".into(),
+            namespace_uid: "00000000-0000-0000-0000-000000000002".into(),
+            speaker_secrets: BTreeSet::new(),
         },
     }
 }
@@ -64,24 +66,115 @@ fn every_field_of_the_spec_reaches_its_operand() {
         "loadBalancerClass": "example.com/metallb",
         "fairReuse": true,
         "bgpBackend": "frr-k8s",
+        "imagePullSecrets": [{"name": "mirror"}],
+        "controllerReplicas": 2,
+        "controllerTopologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
+        "speakerUpdateStrategy": {"rollingUpdate": {"maxUnavailable": "10%"}},
+        "excludeInterfaces": ["^veth.*", "eth[01]"],
+        "ignoreExcludeLB": true,
+        "memberlist": {"bindAddress": "0.0.0.0", "bindPort": 7000},
+        "layer2": {"gratuitousARPInterval": "30s", "conflictPolicy": "Defend", "probe": "Full", "restartGrace": "10s",
+            "unreadyLast": true, "nonPreempt": true, "strict": true},
+        "metrics": {"port": 7472, "scrapeAnnotations": true, "monitor": "ServiceMonitor", "monitorLabels": {"release": "p"},
+            "interval": "15s", "prometheus": {"serviceAccount": "prometheus-k8s", "namespace": "monitoring"},
+            "alerts": {"enabled": true, "excludePools": "lab-.*"}},
+        "networkPolicies": {"enabled": true, "apiPort": 443},
         "controllerConfig": {
-            "priorityClassName": "high", "runtimeClassName": "small", "annotations": {"a": "controller"},
+            "priorityClassName": "high", "runtimeClassName": "small", "annotations": {"a": "controller"}, "labels": {"team": "net", "app": "not-this"},
             "resources": {"limits": {"cpu": "200m"}},
             "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]}},
         },
         "speakerConfig": {
-            "priorityClassName": "higher", "runtimeClassName": "smaller", "annotations": {"a": "speaker"},
+            "priorityClassName": "higher", "runtimeClassName": "smaller", "annotations": {"a": "speaker"}, "labels": {"team": "net"},
             "resources": {"requests": {"memory": "1Mi"}},
             "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution":
                 [{"weight": 1, "preference": {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}}]}},
         },
         "frrk8sConfig": {"alwaysBlock": ["192.0.2.0/24"], "namespace": "frr", "secretPassthrough": true},
     }));
-    let objects = [
-        Object::Deployment(controller_deployment(&all, &installation())),
-        Object::DaemonSet(speaker_daemon_set(&all, &installation())),
-    ];
+    let usual: Vec<Object> = operands(&MetalLBSpec::default(), &installation());
+    let objects: Vec<Object> = operands(&all, &installation())
+        .into_iter()
+        .filter(|object| !usual.contains(object))
+        .collect();
     insta::assert_snapshot!(yaml::to_string_all(&objects).unwrap());
+}
+
+/// Each field alone: what it adds to flags, variables and ports, or takes away.
+#[test]
+fn settings_turn_things_off() {
+    let pod = |value: serde_json::Value| {
+        let template = speaker_daemon_set(&spec(value), &installation())
+            .spec
+            .unwrap()
+            .template;
+        serde_json::to_value(&template.spec.unwrap().containers[0]).unwrap()
+    };
+    let names = |list: &serde_json::Value| -> Vec<String> {
+        let all = list.as_array().into_iter().flatten();
+        all.map(|item| item["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let alone = pod(json!({"memberlist": {"enabled": false}, "metrics": {"enabled": false}}));
+    assert_eq!(names(&alone["ports"]), Vec::<String>::new());
+    assert_eq!(alone["args"][0], "--port=0");
+    let variables = names(&alone["env"]);
+    assert!(
+        !variables.iter().any(|name| name.starts_with("METALLB_ML_BIND")),
+        "{variables:?}"
+    );
+
+    let plain = pod(json!({"metrics": {"plain": true}}));
+    assert_eq!(names(&plain["ports"]), ["metrics", "memberlist-udp"]);
+    assert!(
+        plain["args"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("--metrics-plain"))
+    );
+
+    let by_hand = speaker_daemon_set(
+        &spec(json!({"speakerUpdateStrategy": {"type": "OnDelete"}})),
+        &installation(),
+    );
+    assert_eq!(
+        serde_json::to_value(by_hand.spec.unwrap().update_strategy).unwrap(),
+        json!({"type": "OnDelete"})
+    );
+    let silent = spec(
+        json!({"metrics": {"enabled": false, "monitor": "ServiceMonitor", "alerts": {"enabled": true}}}),
+    );
+    assert_eq!(
+        operands(&silent, &installation()).len(),
+        operands(&MetalLBSpec::default(), &installation()).len()
+    );
+    assert_eq!(
+        operands(&spec(json!({"excludeInterfaces": []})), &installation())
+            .into_iter()
+            .find_map(|object| match object {
+                Object::ConfigMap(map) => map.data.unwrap().remove("excludel2.yaml"),
+                _ => None,
+            })
+            .unwrap(),
+        "{\"announcedInterfacesToExclude\":[]}\n"
+    );
+}
+
+#[test]
+fn a_pod_monitor_reads_with_the_token_that_it_is_given() {
+    let all = spec(json!({"metrics": {"monitor": "PodMonitor", "tokenSecret": {"name": "t"}}}));
+    let monitors: Vec<serde_json::Value> = operands(&all, &installation())
+        .iter()
+        .filter(|object| object.kind() == Kind::PodMonitor)
+        .map(Object::to_value)
+        .collect();
+    assert_eq!(monitors.len(), 2);
+    for monitor in monitors {
+        assert_eq!(
+            monitor["spec"]["podMetricsEndpoints"][0]["authorization"]["credentials"],
+            json!({"name": "t", "key": "token"})
+        );
+    }
 }
 
 #[test]
@@ -91,7 +184,7 @@ fn backends_differ_in_one_variable() {
         ("native", None),
         ("frr", Some("frr")),
         ("frr-k8s", Some("frr-k8s")),
-        ("frr-k8s-external", Some("frr-k8s-external")),
+        ("frr-k8s-external", Some("frr-k8s")),
     ] {
         let spec = spec(json!({"bgpBackend": backend}));
         let pods = [
@@ -169,7 +262,16 @@ fn the_operator_holds_every_right_that_it_grants() {
                 (Some(_), None) => false,
             }
     };
-    for object in operands(&MetalLBSpec::default(), &installation()) {
+    let everything = spec(json!({"metrics": {"prometheus": {"serviceAccount": "p", "namespace": "m"}}}));
+    let with_peers = Installation {
+        installer: Installer::Operator {
+            uid: "u".into(),
+            namespace_uid: "n".into(),
+            speaker_secrets: BTreeSet::from(["router".to_owned()]),
+        },
+        ..installation()
+    };
+    for object in operands(&everything, &with_peers) {
         let rules = match object {
             Object::Role(role) => role.rules,
             Object::ClusterRole(role) => role.rules,
@@ -180,8 +282,12 @@ fn the_operator_holds_every_right_that_it_grants() {
                 Some(names) => names.iter().map(|name| Some(name.as_str())).collect(),
                 None => vec![None],
             };
-            for group in rule.api_groups.as_ref().unwrap() {
-                for resource in rule.resources.as_ref().unwrap() {
+            for url in rule.non_resource_urls.iter().flatten() {
+                let has = |have: &PolicyRule| have.non_resource_urls.iter().flatten().any(|held| held == url);
+                assert!(held.iter().any(has), "the operator may not get {url}");
+            }
+            for group in rule.api_groups.iter().flatten() {
+                for resource in rule.resources.iter().flatten() {
                     for verb in &rule.verbs {
                         for name in &names {
                             assert!(
@@ -219,7 +325,10 @@ fn every_kind_of_configuration_is_read_and_answered() {
                 may(&rbac::controller_cluster_rules(), kind, verb),
                 "controller: {verb} {kind}"
             );
-            assert!(may(&rbac::speaker_rules(), kind, verb), "speaker: {verb} {kind}");
+            assert!(
+                may(&rbac::speaker_rules(&Installer::Manifests), kind, verb),
+                "speaker: {verb} {kind}"
+            );
         }
         let status = format!("{kind}/status");
         assert!(
@@ -233,19 +342,74 @@ fn every_kind_of_configuration_is_read_and_answered() {
 #[test]
 fn one_config_map_is_read_by_its_name() {
     let by_hand = rbac::controller_rules(&Installer::Manifests);
-    for rule in by_hand.into_iter().chain(rbac::speaker_rules()) {
+    for rule in by_hand
+        .into_iter()
+        .chain(rbac::speaker_rules(&Installer::Manifests))
+    {
         if rule.resources.unwrap().contains(&"configmaps".to_owned()) {
             assert_eq!(rule.resource_names.unwrap(), ["config"]);
         }
     }
 }
 
+/// Under the operator speakers read the Secrets that peers name and no others; without it, any that they are told the name of.
+/// Nobody lists Secrets, and nobody reads those of other namespaces.
 #[test]
-fn speakers_read_no_secrets() {
-    for rule in rbac::speaker_rules()
-        .into_iter()
-        .chain(rbac::speaker_cluster_rules())
-    {
-        assert!(!rule.resources.unwrap().contains(&"secrets".to_owned()));
+fn secrets_are_read_by_name() {
+    let secrets = |rules: Vec<PolicyRule>| -> Vec<PolicyRule> {
+        rules
+            .into_iter()
+            .filter(|rule| {
+                rule.resources
+                    .iter()
+                    .flatten()
+                    .any(|resource| resource == "secrets")
+            })
+            .collect()
+    };
+    for cluster in [rbac::speaker_cluster_rules(), rbac::controller_cluster_rules()] {
+        assert_eq!(secrets(cluster), []);
+    }
+    let by_hand = [
+        rbac::speaker_rules(&Installer::Manifests),
+        rbac::controller_rules(&Installer::Manifests),
+    ];
+    for rule in by_hand.into_iter().flat_map(secrets) {
+        assert!(
+            !rule
+                .verbs
+                .iter()
+                .any(|verb| ["list", "watch", "*"].contains(&verb.as_str())),
+            "{rule:?}"
+        );
+    }
+
+    let mut with_peers = installation();
+    let mut named = BTreeSet::from(["router-1".to_owned(), "router-2".to_owned()]);
+    for _ in 0..2 {
+        with_peers.installer = Installer::Operator {
+            uid: "u".into(),
+            namespace_uid: "n".into(),
+            speaker_secrets: named.clone(),
+        };
+        let of_speakers: Vec<PolicyRule> = operands(&MetalLBSpec::default(), &with_peers)
+            .into_iter()
+            .filter_map(|object| match object {
+                Object::Role(role) if role.metadata.name.as_deref() != Some("controller") => role.rules,
+                _ => None,
+            })
+            .flat_map(secrets)
+            .collect();
+        let wanted: Vec<PolicyRule> = (!named.is_empty())
+            .then(|| {
+                rbac::named(
+                    rbac::rule(&[""], &["secrets"], &["get"]),
+                    &["router-1", "router-2"],
+                )
+            })
+            .into_iter()
+            .collect();
+        assert_eq!(of_speakers, wanted);
+        named.clear();
     }
 }

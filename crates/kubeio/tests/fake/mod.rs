@@ -47,7 +47,7 @@ impl Fake {
         let address: SocketAddr = listener.local_addr().expect("bound");
         let config = kube::Config::new(format!("http://{address}").parse().expect("a URL"));
         let fake = Self {
-            client: metallb_kubeio::client::from_config(config).expect("a client"),
+            client: metallb_kubeio::client::from_config(&config).expect("a client"),
             away: Arc::default(),
             attempts: Arc::default(),
             cut: watch::Sender::new(0),

@@ -1,4 +1,4 @@
-//! Drives the election over a Lease of the API server.
+//! Who of several replicas works: drives the election over a Lease of the API server.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,56 +9,62 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use metallb_api::names::objects;
 use metallb_lease::{Input, LeaseMachine, Output, Record, Timing};
 use metallb_sansio::{Instant, Machine as _};
-use tokio::sync::{mpsc, oneshot, watch};
-
-use crate::happening::Happening;
+use tokio::sync::{oneshot, watch};
 
 /// Longest time that releasing the Lease may take; after it the others wait for its expiry.
 const RELEASE: Duration = Duration::from_secs(3);
 
 /// Whether writes are allowed now. Every write asks right before it is sent.
 #[derive(Clone)]
-pub(crate) struct Fence(watch::Receiver<Option<tokio::time::Instant>>);
+pub struct Fence(watch::Receiver<Option<tokio::time::Instant>>);
 
 impl Fence {
     /// Whether this process leads, by its own monotonic clock.
-    pub(crate) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.0
             .borrow()
             .is_some_and(|until| tokio::time::Instant::now() < until)
     }
 }
 
+/// Who takes part, and in which election.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Namespace of the Lease.
+    pub namespace: String,
+    /// Name of the Lease.
+    pub lease: String,
+    /// Names this process across restarts of its container: the UID of the pod.
+    pub identity: String,
+    /// The Lease goes when this goes.
+    pub owner: Option<OwnerReference>,
+    /// What the leader does, for log lines: "assigns addresses".
+    pub work: &'static str,
+}
+
 /// A running election.
-pub(crate) struct Election {
+pub struct Election {
     fence: Fence,
     stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Election {
-    /// Takes part in the election; changes are told as [`Happening::Leading`]. The Lease goes when `owner` goes.
-    pub(crate) fn start(
-        client: Client,
-        namespace: &str,
-        identity: &str,
-        owner: Option<OwnerReference>,
-        tell: mpsc::UnboundedSender<Happening>,
-    ) -> Self {
+    /// Takes part in the election on the current runtime. `tell` hears of every change: whether this process leads now. When it
+    /// hears of a loss, the fence has fallen already.
+    pub fn start(client: Client, candidate: Candidate, tell: impl Fn(bool) + Send + 'static) -> Self {
         let (open, fence) = watch::channel(None);
         let (stop, stopped) = oneshot::channel();
         let origin = tokio::time::Instant::now();
         let driver = Driver {
-            api: Api::namespaced(client, namespace),
-            machine: LeaseMachine::new(identity, Timing::default(), Instant::ZERO),
+            api: Api::namespaced(client, &candidate.namespace),
+            machine: LeaseMachine::new(&candidate.identity, Timing::default(), Instant::ZERO),
             origin,
             open,
-            tell,
-            identity: identity.to_owned(),
-            owner,
+            tell: Box::new(tell),
+            candidate,
             seen: false,
             holder: None,
             acquired: None,
@@ -73,12 +79,12 @@ impl Election {
     }
 
     /// What writers ask.
-    pub(crate) fn fence(&self) -> Fence {
+    pub fn fence(&self) -> Fence {
         self.fence.clone()
     }
 
     /// Releases the Lease, if held. Call it when no write is under way any more.
-    pub(crate) async fn stop(self) {
+    pub async fn stop(self) {
         if self.stop.send(()).is_err() {
             tracing::debug!("the election had ended already");
         }
@@ -97,9 +103,8 @@ struct Driver {
     machine: LeaseMachine,
     origin: tokio::time::Instant,
     open: watch::Sender<Option<tokio::time::Instant>>,
-    tell: mpsc::UnboundedSender<Happening>,
-    identity: String,
-    owner: Option<OwnerReference>,
+    tell: Box<dyn Fn(bool) + Send>,
+    candidate: Candidate,
     /// The Lease was there already.
     seen: bool,
     holder: Option<String>,
@@ -116,19 +121,23 @@ impl Driver {
         loop {
             while let Some(output) = self.machine.poll_output() {
                 match output {
-                    Output::Read => request = Some(Box::pin(bounded(read(self.api.clone())))),
+                    Output::Read => {
+                        request = Some(Box::pin(bounded(read(
+                            self.api.clone(),
+                            self.candidate.lease.clone(),
+                        ))));
+                    }
                     Output::Write(record) => {
-                        if record.version.is_empty() && self.seen && self.owner.take().is_some() {
+                        if record.version.is_empty() && self.seen && self.candidate.owner.take().is_some() {
                             tracing::warn!(
                                 "the Lease was deleted, perhaps with an owner that is gone: it gets no owner any more"
                             );
                         }
-                        let (acquired, owner) = (self.acquired.clone(), self.owner.clone());
                         request = Some(Box::pin(bounded(write(
                             self.api.clone(),
+                            self.candidate.clone(),
                             record,
-                            acquired,
-                            owner,
+                            self.acquired.clone(),
                         ))));
                     }
                     Output::Leading => self.announce(true),
@@ -191,17 +200,18 @@ impl Driver {
 
     fn announce(&self, leading: bool) {
         if leading {
-            tracing::info!("leading: this replica assigns addresses");
+            tracing::info!(work = self.candidate.work, "leading: this replica does the work");
         } else if self.stopping {
             tracing::info!("giving up leadership");
         } else {
-            tracing::warn!("no longer leading: another replica assigns addresses, or the API server is away");
+            tracing::warn!(
+                work = self.candidate.work,
+                "no longer leading: another replica does the work, or the API server is away"
+            );
         }
         // Before the news: nobody who hears of lost leadership may find the fence open.
         self.publish();
-        if self.tell.send(Happening::Leading(leading)).is_err() {
-            tracing::debug!("nobody listens to the election any more");
-        }
+        (self.tell)(leading);
     }
 
     fn publish(&self) {
@@ -218,7 +228,7 @@ impl Driver {
         let holder = self.machine.holder();
         if self.holder.as_deref() != holder {
             self.holder = holder.map(str::to_owned);
-            let own = self.holder.as_deref() == Some(self.identity.as_str());
+            let own = self.holder.as_deref() == Some(self.candidate.identity.as_str());
             self.acquired = own.then(|| MicroTime(Timestamp::now()));
             tracing::info!(
                 holder = self.holder.as_deref().unwrap_or("nobody"),
@@ -235,24 +245,39 @@ async fn bounded(request: impl Future<Output = Answer>) -> Answer {
         .unwrap_or_else(|_| Err(format!("no answer within {longest:?}")))
 }
 
-async fn read(api: Api<Lease>) -> Answer {
-    match api.get_opt(objects::CONTROLLER_LEASE).await {
-        Ok(lease) => Ok(Input::Read(lease.map(record))),
+async fn read(api: Api<Lease>, name: String) -> Answer {
+    match api.get_opt(&name).await {
+        Ok(lease) => Ok(Input::Read(lease.map(lease_record))),
         Err(error) => Err(error.to_string()),
     }
 }
 
-async fn write(
-    api: Api<Lease>,
+async fn write(api: Api<Lease>, candidate: Candidate, wanted: Record, acquired: Option<MicroTime>) -> Answer {
+    match put_lease(&api, &candidate.lease, wanted, candidate.owner, acquired).await {
+        Ok(Some(record)) => Ok(Input::Written(record)),
+        Ok(None) => Ok(Input::Conflict),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Creates the Lease when `wanted` has no version, else replaces that very version. What there is now; `None`: the Lease is at
+/// another version, exists already or no longer, and reading tells. `acquired` is for people who read it; now, when
+/// it is not given.
+///
+/// # Errors
+/// There was no answer, or another refusal; the write may have happened.
+pub async fn put_lease(
+    api: &Api<Lease>,
+    name: &str,
     wanted: Record,
-    acquired: Option<MicroTime>,
     owner: Option<OwnerReference>,
-) -> Answer {
+    acquired: Option<MicroTime>,
+) -> Result<Option<Record>, kube::Error> {
     let now = MicroTime(Timestamp::now());
     let create = wanted.version.is_empty();
     let body = Lease {
         metadata: ObjectMeta {
-            name: Some(objects::CONTROLLER_LEASE.into()),
+            name: Some(name.to_owned()),
             resource_version: (!create).then_some(wanted.version),
             owner_references: owner.map(|owner| vec![owner]),
             ..ObjectMeta::default()
@@ -270,17 +295,18 @@ async fn write(
     let answer = if create {
         api.create(&parameters, &body).await
     } else {
-        api.replace(objects::CONTROLLER_LEASE, &parameters, &body).await
+        api.replace(name, &parameters, &body).await
     };
     match answer {
-        Ok(lease) => Ok(Input::Written(record(lease))),
-        // 409: another version, or it exists; 404: deleted meanwhile. Reading tells.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Input::Conflict),
-        Err(error) => Err(error.to_string()),
+        Ok(lease) => Ok(Some(lease_record(lease))),
+        // 409: another version, or it exists; 404: deleted meanwhile.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-fn record(lease: Lease) -> Record {
+/// The parts of a Lease that decide.
+pub fn lease_record(lease: Lease) -> Record {
     let spec = lease.spec.unwrap_or_default();
     let number = |value: Option<i32>| value.and_then(|value| u32::try_from(value).ok()).unwrap_or(0);
     Record {
