@@ -3,6 +3,7 @@
 mod bundle;
 mod cases;
 mod generate;
+mod manifests;
 mod samples;
 
 use anyhow::{Context as _, bail};
@@ -17,7 +18,7 @@ const HELP: &str = "\
 usage: cargo run -p xtask -- COMMAND [--output DIR]
 
   crds         config/crd: one CustomResourceDefinition a file
-  manifests    config/manifests: the operator, and an installation without it
+  manifests    config/manifests: the operator, installations without it, and kustomizations of these beside it
   bundle       bundle: the OLM bundle
   all          all of these
   check        compare all with what is checked in; differences are errors, and so are samples that an API server would refuse
@@ -42,14 +43,14 @@ fn run(args: &[String]) -> anyhow::Result<()> {
     match args[..] {
         ["crds"] => write(&repository(), &generate::crds()?),
         ["crds", "--output", dir] => write(Path::new(dir), &generate::crds()?),
-        ["manifests"] => write(&repository(), &generate::manifests(&Images::from_env()?)?),
-        ["manifests", "--output", dir] => write(Path::new(dir), &generate::manifests(&Images::from_env()?)?),
+        ["manifests"] => write(&repository(), &manifests::manifests(&Images::from_env()?)?),
+        ["manifests", "--output", dir] => write(Path::new(dir), &manifests::manifests(&Images::from_env()?)?),
         ["bundle"] => write(&repository(), &bundle::bundle(&Images::from_env()?)?),
         ["bundle", "--output", dir] => write(Path::new(dir), &bundle::bundle(&Images::from_env()?)?),
         ["all"] => {
             let images = Images::from_env()?;
             write(&repository(), &generate::crds()?)?;
-            write(&repository(), &generate::manifests(&images)?)?;
+            write(&repository(), &manifests::manifests(&images)?)?;
             write(&repository(), &bundle::bundle(&images)?)
         }
         ["check"] => check(&repository()),
@@ -86,7 +87,7 @@ fn write(root: &Path, files: &Files) -> anyhow::Result<()> {
 
 fn check(root: &Path) -> anyhow::Result<()> {
     let mut wanted = generate::crds()?;
-    wanted.extend(generate::manifests(&Images::checked_in())?);
+    wanted.extend(manifests::manifests(&Images::checked_in())?);
     wanted.extend(bundle::bundle(&Images::checked_in())?);
     let mut problems = Vec::new();
     for (path, text) in &wanted {
@@ -106,7 +107,7 @@ fn check(root: &Path) -> anyhow::Result<()> {
             Err(error) => problems.push(format!("{path}: {error}")),
         }
     }
-    for directory in generate::DIRECTORIES {
+    for directory in generate::DIRECTORIES.iter().chain(&manifests::DIRECTORIES) {
         let directory = root.join(directory);
         for entry in
             fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))?

@@ -5,10 +5,16 @@
   - ''
   resources:
   - services
+  verbs:
+  - get
+  - list
+  - watch
+- apiGroups:
+  - ''
+  resources:
   - namespaces
   - nodes
   verbs:
-  - get
   - list
   - watch
 - apiGroups:
@@ -17,10 +23,8 @@
   - services/status
   verbs:
   - patch
-  - update
 - apiGroups:
   - ''
-  - events.k8s.io
   resources:
   - events
   verbs:
@@ -37,7 +41,6 @@
   - ipaddresspools
   - l2advertisements
   verbs:
-  - get
   - list
   - watch
 - apiGroups:
@@ -52,7 +55,6 @@
   - l2advertisements/status
   verbs:
   - patch
-  - update
 - apiGroups:
   - authentication.k8s.io
   resources:
@@ -73,21 +75,16 @@
   resources:
   - configurationstates
   verbs:
-  - get
   - list
   - watch
   - create
-  - update
   - patch
-  - delete
 - apiGroups:
   - metallb.io
   resources:
   - configurationstates/status
   verbs:
-  - get
   - patch
-  - update
 - apiGroups:
   - coordination.k8s.io
   resources:
@@ -95,10 +92,7 @@
   verbs:
   - create
   - get
-  - list
-  - watch
   - update
-  - patch
 - apiGroups:
   - apps
   resourceNames:
@@ -114,7 +108,6 @@
   resources:
   - configmaps
   verbs:
-  - get
   - list
   - watch
   - patch
@@ -130,6 +123,22 @@
   - secrets
   verbs:
   - create
+- apiGroups:
+  - ''
+  resourceNames:
+  - '{{ include "metallb.secretName" . }}'
+  resources:
+  - secrets
+  verbs:
+  - patch
+- apiGroups:
+  - apps
+  resourceNames:
+  - '{{ include "metallb.fullname" . }}-speaker'
+  resources:
+  - daemonsets
+  verbs:
+  - get
 {{- end -}}
 
 {{- define "metallb.rules.speaker.cluster" -}}
@@ -137,10 +146,8 @@
   - ''
   resources:
   - services
-  - namespaces
   - nodes
   verbs:
-  - get
   - list
   - watch
 - apiGroups:
@@ -148,12 +155,10 @@
   resources:
   - endpointslices
   verbs:
-  - get
   - list
   - watch
 - apiGroups:
   - ''
-  - events.k8s.io
   resources:
   - events
   verbs:
@@ -185,7 +190,6 @@
   - ipaddresspools
   - l2advertisements
   verbs:
-  - get
   - list
   - watch
 - apiGroups:
@@ -195,22 +199,26 @@
   resources:
   - configmaps
   verbs:
-  - get
   - list
   - watch
 - apiGroups:
   - metallb.io
   resources:
-  - servicel2statuses
-  - servicebgpstatuses
   - configurationstates
   verbs:
-  - get
   - list
   - watch
   - create
-  - update
   - patch
+- apiGroups:
+  - metallb.io
+  resources:
+  - servicel2statuses
+  - servicebgpstatuses
+  verbs:
+  - list
+  - watch
+  - create
   - delete
 - apiGroups:
   - metallb.io
@@ -219,17 +227,30 @@
   - servicebgpstatuses/status
   - configurationstates/status
   verbs:
-  - get
   - patch
-  - update
 - apiGroups:
   - ''
   resources:
   - pods
   verbs:
+  - list
+  - watch
+- apiGroups:
+  - ''
+  resources:
+  - secrets
+  verbs:
+  - get
+- apiGroups:
+  - coordination.k8s.io
+  resources:
+  - leases
+  verbs:
+  - create
   - get
   - list
   - watch
+  - update
 {{- end -}}
 
 {{- define "metallb.excludel2" -}}
