@@ -61,11 +61,14 @@ test: ## what CI runs: check, then every scenario on a local cluster (root; inst
 	@scripts/lane summary
 
 .PHONY: test-long
-test-long: ## before an issue is called done: more seeds, reproducible images, licences and bans
+test-long: images ## before an issue is called done: more seeds, long scenarios, Helm 4, reproducible images, licences and bans
 	@scripts/lane seeds         env SIM_SEEDS=10000 $(CARGO) test --locked -q -p metallb-sim
 	@scripts/lane allocations   env ALLOC_SEEDS=2000 $(CARGO) test --locked -q -p metallb-alloc --test replicas
 	@scripts/lane differential  $(ALLOC_LAB) differential --seeds 30
 	@scripts/lane replicas      $(ALLOC_LAB) ha --seeds 10 --seconds 60
+	@scripts/lane charts-helm4  env HELM_GENERATION=4 $(CARGO) test --locked -q -p metallb-charts -- --include-ignored
+	@scripts/lane helm4         env HELM_GENERATION=4 $(LAB) e2e --name test-long helm s2
+	@scripts/lane cluster-long  $(LAB) e2e --long --name test-long
 	@scripts/lane reproducible  scripts/reproducible
 	@scripts/lane deny          $(MAKE) --no-print-directory deny
 
@@ -73,11 +76,13 @@ test-long: ## before an issue is called done: more seeds, reproducible images, l
 e2e: images ## one scenario on the local cluster: make e2e SCENARIO=name (without a name: lists them)
 	@$(LAB) e2e --name $(NAME) $(SCENARIO)
 
-.PHONY: differential bench-alloc
+.PHONY: differential bench-alloc bench-l2
 differential: ## random objects on two API servers, our allocator beside Go MetalLB's controller (DIFF_SEEDS=3 DIFF_FIRST=1)
 	@$(ALLOC_LAB) differential
 bench-alloc: images ## 10,000 services, ours beside Go MetalLB's controller: a table and target/bench/alloc.json (BENCH_SERVICES=10000)
 	@$(ALLOC_LAB) bench
+bench-l2: images ## layer 2 under cuts, kills and moves, ours beside Go MetalLB: a table and target/bench/l2.json (L2_ROUNDS=50 L2_PARTS=link-cut,…)
+	@$(LAB) bench-l2 --name bench-l2
 
 .PHONY: deny
 deny: ## licences, bans and sources of all crates (installs cargo-deny when it is missing)

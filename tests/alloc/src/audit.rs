@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -70,22 +70,46 @@ struct Object {
     subresource: String,
 }
 
-/// Counts the whole log; the API server's policy lets controllers into it alone.
-///
-/// # Errors
-/// The log cannot be read, or holds something else.
-pub fn count(log: &Path) -> Result<Requests> {
-    let file = File::open(log).with_context(|| format!("open {}", log.display()))?;
-    let mut requests = Requests::default();
-    for line in BufReader::new(file).lines() {
-        let line = line.with_context(|| format!("read {}", log.display()))?;
-        // The last line may be half written.
-        let Ok(line) = serde_json::from_str::<Line>(&line) else {
-            continue;
-        };
-        add(&mut requests, &line);
+/// The log, read as far as it has been written. The API server's policy lets controllers into it alone.
+pub struct Audit {
+    log: PathBuf,
+    read: u64,
+    requests: Requests,
+}
+
+impl Audit {
+    /// Nothing is read yet.
+    pub fn new(log: PathBuf) -> Self {
+        Self {
+            log,
+            read: 0,
+            requests: Requests::default(),
+        }
     }
-    Ok(requests)
+
+    /// All that was asked up to now. Reads only what is new: the log of a benchmark has tens of megabytes.
+    ///
+    /// # Errors
+    /// The log cannot be read, or holds something else.
+    pub fn count(&mut self) -> Result<Requests> {
+        let context = || format!("read {}", self.log.display());
+        let mut file = File::open(&self.log).with_context(context)?;
+        file.seek(SeekFrom::Start(self.read)).with_context(context)?;
+        let mut reader = BufReader::new(file);
+        let mut text = String::new();
+        loop {
+            text.clear();
+            let length = reader.read_line(&mut text).with_context(context)?;
+            // The last line may be half written.
+            if !text.ends_with('\n') {
+                return Ok(self.requests.clone());
+            }
+            let line = serde_json::from_str::<Line>(&text)
+                .with_context(|| format!("understand {} at byte {}", self.log.display(), self.read))?;
+            add(&mut self.requests, &line);
+            self.read += length as u64;
+        }
+    }
 }
 
 fn add(requests: &mut Requests, line: &Line) {
@@ -115,7 +139,27 @@ fn add(requests: &mut Requests, line: &Line) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+
+    #[test]
+    fn a_growing_log_is_read_once() {
+        let path = std::env::temp_dir().join(format!("audit-{}.log", std::process::id()));
+        let mut file = File::create(&path).unwrap();
+        let mut audit = Audit::new(path.clone());
+        assert_eq!(audit.count().unwrap(), Requests::default());
+        let line = r#"{"stage":"ResponseComplete","verb":"create","objectRef":{"resource":"events"}}"#;
+        let (half, rest) = line.split_at(30);
+        write!(file, "{line}\n{half}").unwrap();
+        assert_eq!(audit.count().unwrap().events, 1, "half a line waits for its end");
+        writeln!(file, "{rest}").unwrap();
+        assert_eq!(audit.count().unwrap().events, 2);
+        assert_eq!(audit.count().unwrap().events, 2, "nothing is counted twice");
+        writeln!(file, "junk").unwrap();
+        assert!(audit.count().is_err());
+        std::fs::remove_file(&path).unwrap();
+    }
 
     #[test]
     fn every_request_counts_once() {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::usage::{self, Usage};
+use metallb_e2e::usage::{self, Usage};
 
 /// What to start.
 #[derive(Clone, Debug)]

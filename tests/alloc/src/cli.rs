@@ -10,7 +10,7 @@ use metallb_alloc_tests::controller::{Binaries, Build};
 use metallb_alloc_tests::differential::run::{self, Pair, Settings};
 use metallb_alloc_tests::ha;
 use metallb_alloc_tests::plane::{Flavour, Programs};
-use metallb_e2e::{Progress, checkout};
+use metallb_e2e::{Progress, checkout, figures};
 
 /// The allocator on real API servers without nodes.
 #[derive(Parser)]
@@ -168,21 +168,29 @@ async fn perform(command: Cmd) -> Result<()> {
             let course = async |flavour, program: &Path| {
                 measure::measure(&programs, flavour, program, services, singles, &progress).await
             };
-            let ours = course(Flavour::Ours, &binaries.ours).await?;
-            let go = if only_ours {
-                None
+            // What takes seconds comes first, and every part is written down: an hour's work is not lost by what comes after it.
+            let file = checkout::root().join(&out);
+            let core = if no_core {
+                Vec::new()
             } else {
-                Some(course(Flavour::Go, &binaries.go).await?)
+                core::figures(&progress)?
             };
-            let mut entries = Vec::new();
-            for entry in report::entries(&ours, go.as_ref(), services) {
-                entries.push(serde_json::to_value(entry).context("write a figure down")?);
+            let ours = course(Flavour::Ours, &binaries.ours).await?;
+            let all = |go: Option<&measure::Measured>, alone| {
+                let mut entries = report::entries(&ours, go, alone, services);
+                entries.extend(core.iter().cloned());
+                entries
+            };
+            let mut entries = all(None, None);
+            figures::write(&file, &entries)?;
+            if !only_ours {
+                let go = course(Flavour::Go, &binaries.go).await?;
+                figures::write(&file, &all(Some(&go), None))?;
+                let alone = measure::creation_alone(&programs, services, &progress).await?;
+                entries = all(Some(&go), Some(alone));
+                figures::write(&file, &entries)?;
             }
-            if !no_core {
-                entries.extend(core::figures(&progress)?);
-            }
-            report::write(&checkout::root().join(&out), &entries)?;
-            println!("{}", report::table(&entries));
+            println!("{}", figures::table(&entries));
             println!("{}", out.display());
             Ok(())
         }

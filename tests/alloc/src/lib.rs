@@ -9,5 +9,4 @@ pub mod controller;
 pub mod differential;
 pub mod ha;
 pub mod plane;
-pub mod usage;
 pub mod wait;

@@ -7,9 +7,12 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
-use crate::lan::{self, Port};
+use crate::lan::{self, LAN_BRIDGE, Port};
 use crate::plan::Pair;
 use crate::{control_plane, netns, node, process, sh};
+
+/// The other half of a LAN that is cut in two.
+const APART: &str = "apart";
 
 impl Cluster {
     /// `kubectl` of the cluster's version, with its kubeconfig.
@@ -104,6 +107,26 @@ impl Cluster {
     /// Plugs the cable between a host (a node, `client`, `control` ...) and the LAN in or out.
     pub fn link(&self, part: &str, up: bool) -> Result<()> {
         lan::set_link(&self.record.plan, part, up)
+    }
+
+    /// Cuts the LAN in two: these places (nodes, `client`, `control` ...) keep contact with one another only. Their cables stay
+    /// in, so that nobody notices by their carrier.
+    pub fn partition(&self, apart: &[&str]) -> Result<()> {
+        // One that a failed scenario left is as good.
+        if !lan::has_segment(&self.record.plan, APART)? {
+            lan::add_segment(&self.record.plan, APART)?;
+        }
+        apart
+            .iter()
+            .try_for_each(|part| lan::move_port(&self.record.plan, part, APART))
+    }
+
+    /// Joins again what [`Self::partition`] has parted.
+    pub fn heal(&self, apart: &[&str]) -> Result<()> {
+        for part in apart {
+            lan::move_port(&self.record.plan, part, LAN_BRIDGE)?;
+        }
+        lan::remove_segment(&self.record.plan, APART)
     }
 
     /// Kills the API server; etcd, controller manager and scheduler stay.

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use metallb_e2e::plan::Pair;
-use metallb_e2e::{Cluster, Progress, UpOutcome, build, cluster, process, proxy, scenario, selftest};
+use metallb_e2e::{Cluster, Progress, UpOutcome, bench, build, cluster, process, proxy, scenario, selftest};
 
 /// A real multi-node Kubernetes on this machine, in network namespaces.
 #[derive(Parser)]
@@ -163,9 +163,29 @@ enum Cmd {
     E2e {
         /// Their names
         scenarios: Vec<String>,
-        /// All of them, on a cluster that is brought up before and taken down after success
+        /// All of them but the long ones, on a cluster that is brought up before and taken down after success
         #[arg(long, conflicts_with = "scenarios")]
         all: bool,
+        /// The long ones, in the same way
+        #[arg(long, conflicts_with_all = ["scenarios", "all"])]
+        long: bool,
+        #[command(flatten)]
+        name: Name,
+    },
+    /// Measure layer 2 beside Go `MetalLB` on one cluster: a table and target/bench/l2.json
+    BenchL2 {
+        /// Cuts and kills of each kind
+        #[arg(long, env = "L2_ROUNDS", default_value_t = 50)]
+        rounds: usize,
+        /// Parts: link-cut, node-kill, speaker-kill, moves, resources, status, replies (all, if none is named)
+        #[arg(long, env = "L2_PARTS", value_delimiter = ',')]
+        parts: Vec<String>,
+        /// Leave Go `MetalLB` out
+        #[arg(long, env = "L2_OURS_ONLY", value_parser = clap::builder::FalseyValueParser::new())]
+        ours_only: bool,
+        /// Measure everything anew; else what an earlier run of the same builds measured is kept
+        #[arg(long, env = "L2_FRESH", value_parser = clap::builder::FalseyValueParser::new())]
+        fresh: bool,
         #[command(flatten)]
         name: Name,
     },
@@ -286,7 +306,34 @@ pub(crate) fn run() -> Result<ExitCode> {
             scenario::demo::on_lab(&Cluster::open(&name.name)?, &Progress::start())?;
         }
         Cmd::Demo { kubeconfig, pool, .. } => scenario::demo::on_own(&kubeconfig, &pool, &Progress::start())?,
-        Cmd::E2e { scenarios, all, name } => e2e(&scenarios, all, &name.name)?,
+        Cmd::E2e {
+            scenarios,
+            all,
+            long,
+            name,
+        } => {
+            let chosen = if long {
+                scenario::LONG.iter().collect()
+            } else {
+                scenario::choose(&scenarios)?
+            };
+            e2e(&chosen, &scenarios, all || long, &name.name)?;
+        }
+        Cmd::BenchL2 {
+            rounds,
+            parts,
+            ours_only,
+            fresh,
+            name,
+        } => {
+            let settings = bench::Settings {
+                rounds,
+                parts,
+                peer: !ours_only,
+                fresh,
+            };
+            bench::run(&name.name, &settings, &Progress::start())?;
+        }
         Cmd::Prerequisites => cluster::prerequisites(&Progress::start())?,
         Cmd::Internal(internal) => run_internal(internal)?,
     }
@@ -338,17 +385,18 @@ fn down(all: bool, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn e2e(names: &[String], all: bool, cluster: &str) -> Result<()> {
-    if names.is_empty() && !all {
-        for scenario in scenario::ALL.iter().chain(scenario::BY_NAME) {
+/// Lists the scenarios if none is named; `whole` lists are run on a cluster of their own.
+fn e2e(chosen: &[&scenario::Scenario], names: &[String], whole: bool, cluster: &str) -> Result<()> {
+    if names.is_empty() && !whole {
+        for scenario in scenario::every() {
             println!("{:<18} {}", scenario.name, scenario.about);
         }
         return Ok(());
     }
     let progress = Progress::start();
     let (mut cluster, _) = Cluster::up(cluster, 3, &progress)?;
-    scenario::run_all(&mut cluster, &scenario::choose(names)?, &progress)?;
-    if all {
+    scenario::run_all(&mut cluster, chosen, &progress)?;
+    if whole {
         // A failed run leaves its cluster to be looked at; a good one leaves nothing.
         Cluster::down(cluster.name(), &progress)?;
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -55,8 +55,32 @@ pub struct StreamHandle {
     spec: StreamSpec,
     started: SystemTime,
     stop: Arc<AtomicBool>,
+    live: Arc<Live>,
     sender: JoinHandle<Sent>,
     receiver: JoinHandle<Vec<(u64, Duration)>>,
+}
+
+/// What a stream shows while it runs, in microseconds since its start: scenarios wait for these.
+#[derive(Debug, Default)]
+struct Live {
+    /// When the last answer came.
+    last: AtomicU64,
+    /// Since when answers have come without a pause of [`PAUSE`].
+    flowing_since: AtomicU64,
+}
+
+/// A pause between two answers that begins a new stretch of flowing traffic.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Live {
+    fn answer(&self, at: Duration) {
+        let now = u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
+        let last = self.last.load(Ordering::Relaxed);
+        if last == 0 || u128::from(now.saturating_sub(last)) > PAUSE.as_micros() {
+            self.flowing_since.store(now, Ordering::Relaxed);
+        }
+        self.last.store(now, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -157,7 +181,7 @@ fn send_all(mut socket: Socket, spec: StreamSpec, start: Instant, stop: &AtomicB
     sent
 }
 
-fn receive_all(mut socket: Socket, start: Instant, stop: &AtomicBool) -> Vec<(u64, Duration)> {
+fn receive_all(mut socket: Socket, start: Instant, stop: &AtomicBool, live: &Live) -> Vec<(u64, Duration)> {
     let mut answers = Vec::new();
     let mut buffer = Vec::new();
     let mut quiet_since = Instant::now();
@@ -165,7 +189,9 @@ fn receive_all(mut socket: Socket, start: Instant, stop: &AtomicBool) -> Vec<(u6
     while !stop.load(Ordering::Relaxed) || quiet_since.elapsed() < Duration::from_millis(200) {
         let open = socket.receive(&mut buffer);
         while let Some((number, _)) = buffer.split_first_chunk::<8>() {
-            answers.push((u64::from_be_bytes(*number), start.elapsed()));
+            let at = start.elapsed();
+            answers.push((u64::from_be_bytes(*number), at));
+            live.answer(at);
             buffer.drain(..8);
             quiet_since = Instant::now();
         }
@@ -177,14 +203,41 @@ fn receive_all(mut socket: Socket, start: Instant, stop: &AtomicBool) -> Vec<(u6
 }
 
 impl StreamHandle {
+    fn start(spec: StreamSpec, sending: Socket, receiving: Socket) -> Self {
+        let (stop, live) = (Arc::new(AtomicBool::new(false)), Arc::new(Live::default()));
+        let (started, start) = (SystemTime::now(), Instant::now());
+        let (stop_sender, stop_receiver) = (Arc::clone(&stop), Arc::clone(&stop));
+        let seen = Arc::clone(&live);
+        Self {
+            spec,
+            started,
+            stop,
+            live,
+            sender: std::thread::spawn(move || send_all(sending, spec, start, &stop_sender)),
+            receiver: std::thread::spawn(move || receive_all(receiving, start, &stop_receiver, &seen)),
+        }
+    }
+
     /// Time since the stream began; marks of the scenario (link cut at ...) are taken with it.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed().unwrap_or_default()
     }
 
+    /// True if answers have come without a pause for at least `time`, and after `mark` (a time since the stream began).
+    pub fn flows_since(&self, mark: Duration, time: Duration) -> bool {
+        let micros = |at: &AtomicU64| Duration::from_micros(at.load(Ordering::Relaxed));
+        let (since, last) = (micros(&self.live.flowing_since), micros(&self.live.last));
+        last >= mark + time && last >= since + time
+    }
+
+    /// Tells it to end, without waiting.
+    pub fn ask_to_stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Ends the stream and says what came of it.
     pub fn stop(self) -> Result<StreamReport> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.ask_to_stop();
         let sent = self
             .sender
             .join()
@@ -234,21 +287,15 @@ impl Cluster {
 
     /// Starts a stream from the client to an echo server.
     pub fn client_stream(&self, spec: StreamSpec) -> Result<StreamHandle> {
-        let name = self.plan().netns(CLIENT);
+        self.stream_from(CLIENT, spec)
+    }
+
+    /// As [`Self::client_stream`] from another place.
+    pub fn stream_from(&self, part: &str, spec: StreamSpec) -> Result<StreamHandle> {
+        let name = self.plan().netns(part);
         let socket = netns::within(&name, || Socket::open(&spec))?;
         let (sending, receiving) = socket.split()?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let (started, start) = (SystemTime::now(), Instant::now());
-        let (stop_sender, stop_receiver) = (Arc::clone(&stop), Arc::clone(&stop));
-        let sender = std::thread::spawn(move || send_all(sending, spec, start, &stop_sender));
-        let receiver = std::thread::spawn(move || receive_all(receiving, start, &stop_receiver));
-        Ok(StreamHandle {
-            spec,
-            started,
-            stop,
-            sender,
-            receiver,
-        })
+        Ok(StreamHandle::start(spec, sending, receiving))
     }
 
     /// Runs a UDP stream at 200 messages a second for `time`.
@@ -352,17 +399,10 @@ mod tests {
             tcp: false,
         };
         let (sending, receiving) = Socket::open(&spec).unwrap().split().unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let start = Instant::now();
-        let (s, r) = (Arc::clone(&stop), Arc::clone(&stop));
-        let handle = StreamHandle {
-            spec,
-            started: SystemTime::now(),
-            stop,
-            sender: std::thread::spawn(move || send_all(sending, spec, start, &s)),
-            receiver: std::thread::spawn(move || receive_all(receiving, start, &r)),
-        };
+        let handle = StreamHandle::start(spec, sending, receiving);
         std::thread::sleep(Duration::from_millis(300));
+        assert!(handle.flows_since(Duration::ZERO, Duration::from_millis(50)));
+        assert!(!handle.flows_since(Duration::from_secs(1), Duration::from_millis(50)));
         let report = handle.stop().unwrap();
         let seen: u64 = echo.join().unwrap();
         assert_eq!(report.sent, seen);

@@ -1,6 +1,6 @@
 //! Wall-clock times as Kubernetes writes them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// RFC 3339 in UTC with whole seconds (`2026-11-21T10:51:59Z`): texts of this form sort by time.
 pub fn rfc3339(time: SystemTime) -> String {
@@ -19,10 +19,31 @@ pub fn rfc3339(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// Time since 1970 of a text as the API server writes it: UTC, with or without a fraction (`2026-11-21T10:51:59.123456Z`).
+pub fn parse(text: &str) -> Option<Duration> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let mut date = date.splitn(3, '-').map(str::parse::<u64>);
+    let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
+    let mut time = time.splitn(3, ':');
+    let (hour, minute) = (
+        time.next()?.parse::<u64>().ok()?,
+        time.next()?.parse::<u64>().ok()?,
+    );
+    let seconds: f64 = time.next()?.parse().ok()?;
+    // The inverse of the above: years begin in March.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year.checked_sub(1)?, month + 9)
+    };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    let whole = days.checked_sub(719_468)? * 86_400 + hour * 3_600 + minute * 60;
+    Some(Duration::from_secs(whole) + Duration::try_from_secs_f64(seconds).ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn known_times() {
@@ -34,6 +55,22 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+            assert_eq!(parse(text), Some(Duration::from_secs(seconds)));
+        }
+    }
+
+    #[test]
+    fn fractions_and_nonsense() {
+        let at = parse("2000-02-28T23:59:59.250000Z");
+        assert_eq!(at, Some(Duration::from_millis(951_782_399_250)));
+        for bad in [
+            "",
+            "2000-02-28",
+            "2000-02-28T23:59:59",
+            "x-02-28T23:59:59Z",
+            "1000-01-01T00:00:00Z",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
         }
     }
 }

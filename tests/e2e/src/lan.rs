@@ -65,6 +65,14 @@ pub fn add_segment(plan: &Plan, bridge: &str) -> Result<()> {
     )
 }
 
+/// True if there is a segment of this name.
+pub fn has_segment(plan: &Plan, bridge: &str) -> Result<bool> {
+    let wanted = format!("{bridge}:");
+    Ok(links(plan)?
+        .lines()
+        .any(|line| line.split_whitespace().nth(1) == Some(&wanted)))
+}
+
 /// Removes a segment that was added.
 pub fn remove_segment(plan: &Plan, bridge: &str) -> Result<()> {
     check_part(bridge)?;
@@ -137,6 +145,15 @@ pub fn set_link(plan: &Plan, part: &str, up: bool) -> Result<()> {
     let port = port_name(part, 0);
     let to = if up { "up" } else { "down" };
     netns::ip_batch(&plan.netns(BRIDGES), &format!("link set {port} {to}\n"))
+}
+
+/// Plugs a host's cable into another segment, without the host's noticing.
+pub fn move_port(plan: &Plan, part: &str, bridge: &str) -> Result<()> {
+    let port = port_name(part, 0);
+    netns::ip_batch(
+        &plan.netns(BRIDGES),
+        &format!("link set {port} master {bridge}\n"),
+    )
 }
 
 /// Removes a host's cables, both ends. Its namespace may live on for minutes after its last process: connections that were

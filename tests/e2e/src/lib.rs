@@ -4,6 +4,7 @@
 //! ([`lan`], [`control_plane`], [`node`], [`registry`]); [`actions`], [`client`] and [`capture`] are what scenarios use.
 
 pub mod actions;
+pub mod bench;
 pub mod build;
 pub mod cache;
 pub mod capture;
@@ -14,12 +15,17 @@ pub mod clock;
 pub mod cluster;
 pub mod collect;
 pub mod control_plane;
+pub mod figures;
+pub mod flush;
+pub mod frames;
 pub mod images;
 pub mod lan;
 pub mod netns;
 pub mod node;
 pub mod node_files;
 pub mod node_root;
+pub mod pcap;
+pub mod peer;
 pub mod pki;
 pub mod plan;
 pub mod prereq;
@@ -33,8 +39,10 @@ pub mod sh;
 pub mod state;
 pub mod stream;
 pub(crate) mod teardown;
+pub mod usage;
 pub mod wait;
 pub mod web;
+pub mod wire;
 
 pub use client::{StreamHandle, StreamSpec};
 pub use cluster::{Cluster, UpOutcome};

@@ -61,6 +61,8 @@ pub fn check() -> Result<()> {
         "set METALLB_LAB_CACHE to a directory with more room",
     )?;
     check_disk(Path::new("/var/lib"), 2 * GIB, "make room there")?;
+    let limit = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").unwrap_or_default();
+    check_inotify(inotify_instances(), limit.trim().parse().unwrap_or(u64::MAX))?;
     if !missing().is_empty() && !on_path("apt-get") {
         let names: Vec<_> = missing().into_iter().map(|(p, _)| p).collect();
         bail!(
@@ -70,6 +72,35 @@ pub fn check() -> Result<()> {
     }
     if on_path("ip") && on_path("unshare") {
         check_kernel_network()?;
+    }
+    Ok(())
+}
+
+/// inotify instances that are open on this machine; most are root's.
+fn inotify_instances() -> u64 {
+    let mut open = 0;
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        // What is no process, or has ended meanwhile, has no open files to show.
+        for file in std::fs::read_dir(process.path().join("fd"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if std::fs::read_link(file.path()).is_ok_and(|to| to.as_os_str() == "anon_inode:inotify") {
+                open += 1;
+            }
+        }
+    }
+    open
+}
+
+/// A kubelet without one never gets its node Ready, and says so only in its log.
+fn check_inotify(open: u64, limit: u64) -> Result<()> {
+    if open + 40 > limit {
+        bail!(
+            "{open} of {limit} inotify instances are in use and a cluster needs about 40: \
+             `sysctl -w fs.inotify.max_user_instances=512`"
+        );
     }
     Ok(())
 }
@@ -251,6 +282,13 @@ impl Drop for NoServices {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_inotify_instances_are_named() {
+        assert!(check_inotify(80, 128).is_ok());
+        let error = check_inotify(100, 128).unwrap_err().to_string();
+        assert!(error.contains("fs.inotify.max_user_instances"), "{error}");
+    }
 
     #[test]
     fn each_failure_says_what_to_do() {

@@ -3,14 +3,13 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use metallb_e2e::{Progress, checkout, sh};
-use serde_json::Value;
+use metallb_e2e::{Progress, checkout, figures::Entry, sh};
 
 /// Runs the example, built as it goes into images, and returns its figures.
 ///
 /// # Errors
 /// It cannot be built or run, or writes something else.
-pub fn figures(progress: &Progress) -> Result<Vec<Value>> {
+pub fn figures(progress: &Progress) -> Result<Vec<Entry>> {
     progress.line("the pure core");
     let root = checkout::root();
     let file = root.join("target/bench/core.json");

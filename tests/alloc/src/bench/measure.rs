@@ -7,11 +7,11 @@ use anyhow::{Result, ensure};
 use metallb_e2e::Progress;
 
 use super::load::{Assigned, create, create_many, move_pool, prepare};
-use crate::audit::{self, Requests};
+use crate::audit::{Audit, Requests};
 use crate::controller::{Controller, Options};
 use crate::plane::{Flavour, Plane, Programs};
-use crate::usage::Usage;
 use crate::wait;
+use metallb_e2e::usage::Usage;
 
 /// No write for this long: the controller has come to rest.
 const REST: Duration = Duration::from_secs(3);
@@ -31,8 +31,8 @@ pub struct Measured {
     pub requests: Requests,
     /// From the request to the status as a watch shows it, for single services among the many; ascending.
     pub singles: Vec<Duration>,
-    /// From an edit of the pool that moves every service to another range until the last write: the controller alone, without
-    /// the creation of services.
+    /// From an edit of the pool that moves every service to another range until the last write of a status: the controller
+    /// alone, without the creation of services.
     pub renumber: Duration,
     /// From the start of the process until a service that was made while it was down has an address.
     pub restart: Duration,
@@ -66,8 +66,9 @@ pub async fn measure(
     // The first one waits for leadership and first lists; that is no part of the figures.
     create(&client, "first").await?;
     assigned.wait_one("first", ONE).await?;
-    rest(&plane).await?;
-    let (requests_before, usage_before) = (audit::count(&plane.audit_log())?, controller.child().usage()?);
+    let mut audit = Audit::new(plane.audit_log());
+    rest(&mut audit).await?;
+    let (requests_before, usage_before) = (audit.count()?, controller.child().usage()?);
 
     progress.line(&format!("{flavour:?}: {services} services"));
     let begin = Instant::now();
@@ -79,10 +80,10 @@ pub async fn measure(
     let assign = begin.elapsed();
     controller.check()?;
     // Work that it has put off counts too: Events, counters of the pool.
-    rest(&plane).await?;
+    rest(&mut audit).await?;
     let mut usage = controller.child().usage()?;
     usage.cpu_seconds -= usage_before.cpu_seconds;
-    let requests = audit::count(&plane.audit_log())?.since(&requests_before);
+    let requests = audit.count()?.since(&requests_before);
     ensure!(
         requests.service_status > 0,
         "the audit log of {} shows no writes",
@@ -107,17 +108,17 @@ pub async fn measure(
     progress.line(&format!(
         "{flavour:?}: every service gets an address of another range"
     ));
-    let before = audit::count(&plane.audit_log())?.service_status;
+    let before = audit.count()?.service_status;
     let begin = Instant::now();
     move_pool(&client).await?;
     wait::until("the first new address", ONE, async || {
-        let written = audit::count(&plane.audit_log())?.service_status > before;
+        let written = audit.count()?.service_status > before;
         tokio::time::sleep(Duration::from_millis(100)).await;
         Ok(written.then_some(()))
     })
     .await?;
-    let renumber = rest(&plane).await?.saturating_duration_since(begin);
-    let written = audit::count(&plane.audit_log())?.service_status - before;
+    let renumber = rest(&mut audit).await?.saturating_duration_since(begin);
+    let written = audit.count()?.service_status - before;
     ensure!(
         written >= services as u64,
         "only {written} of {services} services were written after the pool moved"
@@ -127,13 +128,13 @@ pub async fn measure(
     progress.line(&format!("{flavour:?}: restart"));
     // As a pod is stopped that has no time left: nothing is handed over.
     // What is still to be written now is no consequence of the restart.
-    rest(&plane).await?;
+    rest(&mut audit).await?;
     controller.into_child().kill()?;
-    let requests_before = audit::count(&plane.audit_log())?;
+    let requests_before = audit.count()?;
     let mut controller = start(&plane)?;
     controller.wait_ready().await?;
-    rest(&plane).await?;
-    let restart_requests = audit::count(&plane.audit_log())?.since(&requests_before);
+    rest(&mut audit).await?;
+    let restart_requests = audit.count()?.since(&requests_before);
     let restart_usage = controller.child().usage()?;
 
     // Once more, with something to do at once.
@@ -161,18 +162,38 @@ pub async fn measure(
     })
 }
 
-/// Waits until the controller has written nothing for a while; returns when its last write was seen, at most half a second
-/// late.
-async fn rest(plane: &Plane) -> Result<Instant> {
-    let mut last = (u64::MAX, Instant::now());
+/// Waits until the controller has written nothing for a while; returns when its last write of a service's status was seen, at
+/// most half a second late.
+async fn rest(audit: &mut Audit) -> Result<Instant> {
+    let (mut writes, mut statuses) = ((u64::MAX, Instant::now()), (u64::MAX, Instant::now()));
     wait::until("the controller to come to rest", ONE, async || {
-        let requests = audit::count(&plane.audit_log())?;
-        let writes = requests.writes() + requests.events;
-        if writes != last.0 {
-            last = (writes, Instant::now());
+        let requests = audit.count()?;
+        for (last, count) in [
+            (&mut writes, requests.writes() + requests.events),
+            (&mut statuses, requests.service_status),
+        ] {
+            if count != last.0 {
+                *last = (count, Instant::now());
+            }
         }
         tokio::time::sleep(Duration::from_millis(400)).await;
-        Ok((last.1.elapsed() > REST).then_some(last.1))
+        Ok((writes.1.elapsed() > REST).then_some(statuses.1))
     })
     .await
+}
+
+/// How long the API server and the driver need to create the services when there is no controller at all.
+///
+/// # Errors
+/// The API server does not start or refuses.
+pub async fn creation_alone(programs: &Programs, services: usize, progress: &Progress) -> Result<Duration> {
+    let plane = Plane::start("bench", programs, Flavour::Ours).await?;
+    let client = plane.client().clone();
+    prepare(&client).await?;
+    let _watch = Assigned::watch(&client);
+    create(&client, "first").await?;
+    progress.line(&format!("no controller: {services} services"));
+    let begin = Instant::now();
+    create_many(&client, services).await?;
+    Ok(begin.elapsed())
 }

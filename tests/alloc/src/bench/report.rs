@@ -1,34 +1,18 @@
-//! The table that people read and the file that others read.
+//! From what was measured to figures.
 
-use std::fmt::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use serde::Serialize;
-use serde_json::Value;
+use metallb_e2e::figures::{Entry, percentile};
 
 use super::measure::Measured;
 
-/// One figure.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Entry {
-    /// Its name.
-    pub name: String,
-    /// Its unit.
-    pub unit: &'static str,
-    /// Ours.
-    pub ours: f64,
-    /// Go's, where there is one.
-    pub peer: Option<f64>,
-    /// How many runs it is of.
-    pub runs: usize,
-    /// What else there is to say.
-    pub note: String,
-}
-
-/// The figures of both controllers. `services` is in the names when it is not ten thousand: such figures are no results.
-pub fn entries(ours: &Measured, go: Option<&Measured>, services: usize) -> Vec<Entry> {
+/// The figures of both controllers. `alone`: how long creating the services took without any. `services` is in the names when it is not ten thousand: such figures are no results.
+pub fn entries(
+    ours: &Measured,
+    go: Option<&Measured>,
+    alone: Option<Duration>,
+    services: usize,
+) -> Vec<Entry> {
     let size = if services == 10_000 {
         "10k".to_owned()
     } else {
@@ -38,7 +22,7 @@ pub fn entries(ours: &Measured, go: Option<&Measured>, services: usize) -> Vec<E
         |name: &str, unit, figure: &dyn Fn(&Measured) -> f64, runs, note: &dyn Fn(&Measured) -> String| {
             Entry {
                 name: name.replace("10k", &size),
-                unit,
+                unit: String::from(unit),
                 ours: figure(ours),
                 peer: go.map(figure),
                 runs,
@@ -49,9 +33,12 @@ pub fn entries(ours: &Measured, go: Option<&Measured>, services: usize) -> Vec<E
             }
         };
     let per_service = |count: u64| count as f64 / services as f64;
-    vec![
+    let mut entries = vec![
         entry("assign_10k_seconds", "s", &|m| m.assign.as_secs_f64(), 1, &|m| {
-            format!("creation alone took {:.1} s", m.create.as_secs_f64())
+            format!(
+                "the last creation was accepted after {:.1} s",
+                m.create.as_secs_f64()
+            )
         }),
         entry(
             "assign_10k_cpu_seconds",
@@ -94,7 +81,9 @@ pub fn entries(ours: &Measured, go: Option<&Measured>, services: usize) -> Vec<E
             "s",
             &|m| m.renumber.as_secs_f64(),
             1,
-            &|_| "the pool gets another range: the controller alone, without the creation of services".into(),
+            &|_| {
+                "the pool gets another range, until the last status: the controller alone, without the creation of services".into()
+            },
         ),
         entry(
             "restart_10k_ready_seconds",
@@ -136,75 +125,22 @@ pub fn entries(ours: &Measured, go: Option<&Measured>, services: usize) -> Vec<E
             ours.singles.len(),
             &|_| "request to watch".into(),
         ),
-    ]
+    ];
+    if let Some(alone) = alone {
+        entries.push(Entry {
+            name: "create_10k_seconds".replace("10k", &size),
+            unit: "s".into(),
+            ours: alone.as_secs_f64(),
+            peer: None,
+            runs: 1,
+            note: "without any controller: the floor of assign_10k_seconds, which the API server's own allocation of cluster \
+                   addresses sets"
+                .into(),
+        });
+    }
+    entries
 }
 
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
-}
-
-/// Milliseconds below which so many of a hundred are; the times are ascending.
-fn percentile(times: &[Duration], hundredth: usize) -> f64 {
-    let rank = (times.len() * hundredth).div_ceil(100).max(1) - 1;
-    times.get(rank).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
-}
-
-/// The table.
-pub fn table(entries: &[Value]) -> String {
-    let mut text = format!(
-        "\n{:<38} {:>14} {:>14} {:>8}  unit\n",
-        "", "ours", "Go 0.16.1", "Go/ours"
-    );
-    for entry in entries {
-        let (name, unit) = (
-            entry["name"].as_str().unwrap_or_default(),
-            entry["unit"].as_str().unwrap_or_default(),
-        );
-        let ours = entry["ours"].as_f64();
-        let peer = entry["peer"].as_f64();
-        let show = |number: Option<f64>| match number {
-            None => "-".to_owned(),
-            Some(number) if unit == "bytes" => format!("{:.1} MiB", number / f64::from(1 << 20)),
-            Some(number) if number.abs() >= 1000.0 => format!("{number:.0}"),
-            Some(number) => format!("{number:.2}"),
-        };
-        let ratio = match (ours, peer) {
-            (Some(ours), Some(peer)) if ours > 0.0 => format!("{:.1}", peer / ours),
-            _ => "-".to_owned(),
-        };
-        writeln!(
-            text,
-            "{name:<38} {:>14} {:>14} {ratio:>8}  {unit}",
-            show(ours),
-            show(peer)
-        )
-        .ok();
-    }
-    text
-}
-
-/// Writes the flat list.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn write(path: &Path, entries: &[Value]) -> Result<()> {
-    let text = serde_json::to_string_pretty(entries).context("write figures down")?;
-    let parent = path.parent().context("a file has a directory")?;
-    std::fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
-    std::fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_of_the_nearest_rank() {
-        let times: Vec<Duration> = (1..=100).map(Duration::from_millis).collect();
-        for (hundredth, expected) in [(50, 50.0), (99, 99.0), (100, 100.0)] {
-            assert!((percentile(&times, hundredth) - expected).abs() < 1e-9);
-        }
-        assert!((percentile(&times[..1], 99) - 1.0).abs() < 1e-9);
-        assert!(percentile(&[], 50).is_nan());
-    }
 }

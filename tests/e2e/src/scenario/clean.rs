@@ -2,64 +2,81 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::{
-    evidence_dir,
-    install::{self, NAMESPACE, manifest_with},
+    install::{NAMESPACE, manifest_with},
     workload::remove_namespace,
 };
-use crate::{Cluster, Progress, cluster::CLIENT, wait_for};
+use crate::{Cluster, cluster::CLIENT, wait_for};
 
-/// Removes the product with everything of it, runs `work` on the cluster, and installs the product again whatever came of it.
-/// The evidence of a failure is saved before that.
+/// Takes the product off the cluster with everything of it; whether it was there.
 ///
 /// # Errors
-/// Those of `work`; else what removal and installation say.
-pub fn without_the_product(
-    cluster: &Cluster,
-    name: &str,
-    work: impl FnOnce(&Cluster) -> Result<()>,
-) -> Result<()> {
-    remove_the_product(cluster)?;
-    let outcome = work(cluster);
-    if outcome.is_err() {
-        cluster.collect_logs(&evidence_dir(name).join("at-failure"))?;
-        // Whatever the scenario has installed would be in the way.
-        cluster.kubectl(&[
-            "delete",
-            "daemonsets,deployments",
-            "-A",
-            "-l",
-            "app.kubernetes.io/name=metallb",
-        ])?;
-        remove_namespace(cluster, NAMESPACE)?;
+/// What kubectl says, or that something does not go.
+pub fn remove_the_product(cluster: &Cluster) -> Result<bool> {
+    let namespace = cluster.kubectl(&["get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name"])?;
+    if namespace.is_empty() {
+        return Ok(false);
     }
-    let again = install::install(cluster, &Progress::start());
-    outcome?;
-    again.context("the product could not be installed again")
+    // First the resource, so that the operator takes away what is outside the namespace.
+    let kind = cluster.kubectl(&[
+        "get",
+        "crd",
+        "metallbs.metallb.io",
+        "--ignore-not-found",
+        "-o",
+        "name",
+    ])?;
+    if !kind.is_empty() {
+        let resource = [
+            "delete",
+            "metallb",
+            "-n",
+            NAMESPACE,
+            "metallb",
+            "--ignore-not-found",
+        ];
+        cluster.kubectl(&resource)?;
+        wait_for("the operands to go", Duration::from_secs(60), || {
+            let pods =
+                cluster.kubectl(&["get", "pods", "-n", NAMESPACE, "-l", "app=metallb", "-o", "name"])?;
+            if pods.is_empty() {
+                return Ok(Some(()));
+            }
+            bail!("there are still {pods}")
+        })?;
+        wait_nothing_outside(cluster)?;
+    }
+    remove_manifest(cluster, &manifest_with(|name| Ok(name.to_owned()))?)?;
+    Ok(true)
 }
 
-fn remove_the_product(cluster: &Cluster) -> Result<()> {
-    // First the resource, so that the operator takes away what is outside the namespace.
-    cluster.kubectl(&[
-        "delete",
-        "metallb",
-        "-n",
-        NAMESPACE,
-        "metallb",
-        "--ignore-not-found",
-    ])?;
-    let all = "clusterroles,clusterrolebindings";
-    wait_for("the operands to go", Duration::from_secs(60), || {
-        let left = cluster.kubectl(&["get", all, "-l", "app=metallb", "-o", "name"])?;
-        let pods = cluster.kubectl(&["get", "pods", "-n", NAMESPACE, "-l", "app=metallb", "-o", "name"])?;
-        if left.is_empty() && pods.is_empty() {
-            return Ok(Some(()));
-        }
-        bail!("there are still {left} {pods}")
-    })?;
-    remove_manifest(cluster, &manifest_with(|name| Ok(name.to_owned()))?)
+/// Removes what a scenario that failed may have left of an installation: it would be in the next one's way.
+///
+/// # Errors
+/// kubectl's words.
+pub fn sweep(cluster: &Cluster) -> Result<()> {
+    let workloads = ["delete", "daemonsets,deployments", "-A", "-l"];
+    for selector in ["app.kubernetes.io/name=metallb", "app=metallb"] {
+        cluster.kubectl(&[&workloads[..], &[selector]].concat())?;
+    }
+    let rights = ["delete", "clusterroles,clusterrolebindings", "-l", "app=metallb"];
+    cluster.kubectl(&rights)?;
+    remove_namespace(cluster, NAMESPACE)
+}
+
+/// Waits until of an installation nothing is left outside its namespace, but for CRDs.
+///
+/// # Errors
+/// What is left.
+pub fn wait_nothing_outside(cluster: &Cluster) -> Result<()> {
+    let kinds = "clusterroles,clusterrolebindings";
+    wait_for("the cluster-wide rights to go", Duration::from_secs(60), || {
+        let left = cluster.kubectl(&["get", kinds, "-l", "app=metallb", "-o", "name"])?;
+        ensure!(left.is_empty(), "there are still {left}");
+        Ok(Some(()))
+    })
 }
 
 /// Removes what a manifest with our CRDs has made: the namespace first. While CRDs vanish under it, the namespace controller

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    clean::{run_in, without_the_product},
+    clean::run_in,
     evidence_dir,
     install::push_image,
     workload::{
@@ -196,76 +196,74 @@ const RANGE: &str = "192.168.124.220-192.168.124.222";
 
 /// Install, upgrade to a newer chart with a changed value, uninstall, install again.
 pub fn helm(cluster: &mut Cluster) -> Result<()> {
-    without_the_product(cluster, "helm", |cluster| {
-        let helm = Helm::new(cluster, "helm")?;
-        helm.clear(NAMESPACE)?;
-        let images = image_values(cluster)?;
-        helm.package(&chart())?;
-        let repository = helm.add_repository()?;
-        let install = [
-            "install",
-            RELEASE,
-            "metallb/metallb",
-            "-n",
-            NAMESPACE,
-            "--create-namespace",
-            "--set",
-            &images,
-            "--wait",
-            "--timeout",
-            "120s",
-        ];
-        let said = helm.run(&install)?;
-        ensure!(
-            said.contains("stays idle"),
-            "the notes do not say what is to be done next: {said}"
-        );
+    let helm = Helm::new(cluster, "helm")?;
+    helm.clear(NAMESPACE)?;
+    let images = image_values(cluster)?;
+    helm.package(&chart())?;
+    let repository = helm.add_repository()?;
+    let install = [
+        "install",
+        RELEASE,
+        "metallb/metallb",
+        "-n",
+        NAMESPACE,
+        "--create-namespace",
+        "--set",
+        &images,
+        "--wait",
+        "--timeout",
+        "120s",
+    ];
+    let said = helm.run(&install)?;
+    ensure!(
+        said.contains("stays idle"),
+        "the notes do not say what is to be done next: {said}"
+    );
 
-        cluster.apply(&pool(NAMESPACE, "first-pool", RANGE))?;
-        fresh_namespace(cluster, WORK)?;
-        web_pods(cluster, WORK, "web", 2)?;
-        Lb {
-            namespace: WORK,
-            name: "web",
-            app: "web",
-            ..Lb::default()
-        }
-        .apply(cluster)?;
-        let address = wait_address(cluster, WORK, "web")?;
-        wait_page(cluster, address, SOON)?;
+    cluster.apply(&pool(NAMESPACE, "first-pool", RANGE))?;
+    fresh_namespace(cluster, WORK)?;
+    web_pods(cluster, WORK, "web", 2)?;
+    Lb {
+        namespace: WORK,
+        name: "web",
+        app: "web",
+        ..Lb::default()
+    }
+    .apply(cluster)?;
+    let address = wait_address(cluster, WORK, "web")?;
+    wait_page(cluster, address, SOON)?;
 
-        upgrade_from_the_registry(cluster, &helm, &images)?;
-        ensure!(
-            addresses(cluster, WORK, "web")? == [address],
-            "the upgrade changed {address}"
-        );
-        wait_page(cluster, address, SOON)?;
+    upgrade_from_the_registry(cluster, &helm, &images)?;
+    ensure!(
+        addresses(cluster, WORK, "web")? == [address],
+        "the upgrade changed {address}"
+    );
+    wait_page(cluster, address, SOON)?;
 
-        helm.run(&[
-            "uninstall",
-            RELEASE,
-            "-n",
-            NAMESPACE,
-            "--wait",
-            "--timeout",
-            "120s",
-        ])?;
-        wait_nothing_left(cluster, NAMESPACE)?;
-        helm.run(&install)?;
-        wait_page(cluster, address, SOON).context("after uninstall and install")?;
-        ensure!(
-            addresses(cluster, WORK, "web")? == [address],
-            "installing again changed {address}"
-        );
-        let taken = events(cluster, WORK, "web")?
-            .into_iter()
-            .any(|(reason, ..)| reason == "ClearAssignment");
-        ensure!(!taken, "the address was taken away in between");
+    helm.run(&[
+        "uninstall",
+        RELEASE,
+        "-n",
+        NAMESPACE,
+        "--wait",
+        "--timeout",
+        "120s",
+    ])?;
+    wait_nothing_left(cluster, NAMESPACE)?;
+    helm.run(&install)?;
+    wait_page(cluster, address, SOON).context("after uninstall and install")?;
+    ensure!(
+        addresses(cluster, WORK, "web")? == [address],
+        "installing again changed {address}"
+    );
+    let taken = events(cluster, WORK, "web")?
+        .into_iter()
+        .any(|(reason, ..)| reason == "ClearAssignment");
+    ensure!(!taken, "the address was taken away in between");
 
-        drop(repository);
-        remove_namespace(cluster, WORK)?;
-        remove_release(cluster, &helm, NAMESPACE)
-    })
+    drop(repository);
+    remove_namespace(cluster, WORK)?;
+    remove_release(cluster, &helm, NAMESPACE)
 }
 
 /// Uninstalls the release, and removes its namespace and the CRDs that it leaves.

@@ -9,6 +9,9 @@ pub mod configuration;
 pub mod demo;
 pub mod helm;
 pub mod install;
+pub mod layer2;
+pub mod manifests;
+pub mod operator;
 pub mod outages;
 pub mod restarts;
 pub mod s2;
@@ -16,6 +19,7 @@ pub mod s4;
 pub mod s5;
 pub mod services;
 pub mod sources;
+pub mod tour;
 pub mod workload;
 
 use std::{fs, path::PathBuf, time::Instant};
@@ -34,7 +38,8 @@ pub struct Scenario {
     pub run: fn(&mut Cluster) -> Result<()>,
 }
 
-/// All scenarios, in the order in which they run: the harmless ones first, node kills last.
+/// The scenarios of `make test` after [`BARE`], in the order in which they run on one installation of the product: the harmless
+/// ones first, node kills last.
 pub const ALL: &[Scenario] = &[
     Scenario {
         name: "main-job",
@@ -102,14 +107,69 @@ pub const ALL: &[Scenario] = &[
         run: sources::wrong_namespace,
     },
     Scenario {
+        name: "ip-address-pool",
+        about: "the samples of pools: by labels and priority, reserved, without addresses that end in .0 or .255",
+        run: tour::pools::ip_address_pool,
+    },
+    Scenario {
+        name: "l2-advertisement",
+        about: "the samples of L2Advertisement: nodes, preferences, interfaces, services",
+        run: tour::layer2::l2_advertisement,
+    },
+    Scenario {
+        name: "bgp-peer",
+        about: "the samples of BGPPeer in both versions: read, judged, waiting for what they name",
+        run: tour::bgp::bgp_peer,
+    },
+    Scenario {
+        name: "bgp-advertisement",
+        about: "the samples of BGPAdvertisement: read, judged, waiting for the community they name",
+        run: tour::bgp::bgp_advertisement,
+    },
+    Scenario {
+        name: "bfd-profile",
+        about: "the sample of BFDProfile is read and judged",
+        run: tour::bgp::bfd_profile,
+    },
+    Scenario {
+        name: "community",
+        about: "the sample of Community is read and judged",
+        run: tour::bgp::community,
+    },
+    Scenario {
+        name: "samples",
+        about: "the samples of services: next free, fixed, shared, dual-stack, of another class",
+        run: tour::services::samples,
+    },
+    Scenario {
+        name: "readme",
+        about: "the README's YAML, applied as it is shown, serves",
+        run: tour::installation::readme,
+    },
+    Scenario {
+        name: "metallb-tuned",
+        about: "the sample MetalLB with settings: nodes, class, fair reuse; and back",
+        run: tour::installation::metallb,
+    },
+    Scenario {
         name: "s5",
         about: "one address for TCP and UDP: iperf3 runs, fails without the TCP service, and runs again",
         run: s5::shared_address,
     },
     Scenario {
         name: "drift",
-        about: "what is deleted or edited by hand is put right",
-        run: restarts::drift,
+        about: "every kind of object of the operator's, deleted or edited by hand, is as before within seconds",
+        run: operator::drift,
+    },
+    Scenario {
+        name: "conditions",
+        about: "the MetalLB resource says what is wrong, and what to do: nodes, images, crashes, Pod Security, rights, definitions",
+        run: operator::conditions,
+    },
+    Scenario {
+        name: "quiet",
+        about: "in steady state nothing is written but Leases (QUIET_SECONDS=60)",
+        run: operator::quiet,
     },
     Scenario {
         name: "rollout-restart",
@@ -127,19 +187,65 @@ pub const ALL: &[Scenario] = &[
         run: outages::api_loss,
     },
     Scenario {
+        name: "foreign-host",
+        about: "a host outside the cluster has an address of ours: announced all the same, and an Event names the host",
+        run: layer2::foreign::foreign_host,
+    },
+    Scenario {
+        name: "planned-moves",
+        about: "drain and then a pulled cable, a preference: addresses move and nothing is lost",
+        run: layer2::moves::planned_moves,
+    },
+    Scenario {
+        name: "speaker-restart",
+        about: "kill -9, standstill and rolling restart of speakers: no address moves, connections live",
+        run: layer2::restart::speaker_restart,
+    },
+    Scenario {
+        name: "partition",
+        about: "the LAN falls into two halves and they meet again: soon one answers",
+        run: layer2::partition::partition,
+    },
+    Scenario {
         name: "link-cut",
-        about: "the owner's cable is cut, another takes over",
-        run: outages::link_cut,
+        about: "the owner's cable is cut, with and without API server, and flaps: another takes over",
+        run: layer2::cut::link_cut,
+    },
+    Scenario {
+        name: "node-kill",
+        about: "the owner loses its power under traffic, and returns",
+        run: layer2::node::node_kill,
     },
     Scenario {
         name: "restart-node",
         about: "power cut of the owner and its return change no address",
         run: restarts::restart_node,
     },
+    Scenario {
+        name: "rights",
+        about: "each component has used the rights that it holds, and has asked for no others",
+        run: operator::rights,
+    },
 ];
 
-/// Scenarios that run only when they are named: each removes the product and installs it in another way.
-pub const BY_NAME: &[Scenario] = &[
+/// The scenarios of `make test` on a cluster where the product is not installed: each installs it in another way than the
+/// operator, and takes it off again.
+pub const BARE: &[Scenario] = &[
+    Scenario {
+        name: "s4",
+        about: "a training class: manifests, a Secret by hand, the ConfigMap, whoami in a real browser",
+        run: s4::training_class,
+    },
+    Scenario {
+        name: "manifests",
+        about: "kubectl apply in every form: one file, two, kustomized, with Prometheus; a key by hand before, after or never",
+        run: manifests::manifests,
+    },
+    Scenario {
+        name: "removal",
+        about: "the operator in a namespace of its own; resource, operator or namespace is removed first, and nothing is left",
+        run: operator::removal,
+    },
     Scenario {
         name: "helm",
         about: "Helm from a web server and from a registry: install, upgrade, uninstall, install again",
@@ -150,42 +256,94 @@ pub const BY_NAME: &[Scenario] = &[
         about: "an edge site: Helm into namespace default, one address, a client behind 1:1 NAT",
         run: s2::edge_site,
     },
+];
+
+/// The scenarios of `make test-long`, on an installation of the product: too long for every change.
+pub const LONG: &[Scenario] = &[
     Scenario {
-        name: "s4",
-        about: "a training class: manifests, a Secret by hand, the ConfigMap, whoami in a real browser",
-        run: s4::training_class,
+        name: "drift-soak",
+        about: "random deletes and edits of the operator's objects for ten minutes, under traffic (SOAK_SECONDS=60 for less)",
+        run: operator::soak,
+    },
+    Scenario {
+        name: "many-services",
+        about: "500 services of both families at once: one node answers for each of 1,000 addresses",
+        run: layer2::many::many_services,
+    },
+    Scenario {
+        name: "mixed-fleet",
+        about: "speakers of Go MetalLB and ours in one cluster: one answers for each address",
+        run: layer2::mixed::mixed_fleet,
+    },
+    Scenario {
+        name: "starved",
+        about: "two busy loops a core for half an hour: no address moves (L2_STARVED_SECONDS=60 for less)",
+        run: layer2::starved::starved,
     },
 ];
 
-/// The scenarios with these names, in the order of [`ALL`] and then [`BY_NAME`]; for no name all of [`ALL`].
+/// All scenarios in the order in which they run: before the product is installed, then after.
+pub fn every() -> impl Iterator<Item = &'static Scenario> {
+    BARE.iter().chain(ALL).chain(LONG)
+}
+
+/// The scenarios with these names, in the order of [`every`]; for no name those of `make test`.
 ///
 /// # Errors
 /// A name that there is none of; the message lists them.
 pub fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
-    let every = || ALL.iter().chain(BY_NAME);
     if let Some(unknown) = names.iter().find(|name| every().all(|s| s.name != **name)) {
         let known: Vec<_> = every().map(|s| s.name).collect();
         bail!("there is no scenario {unknown}; there are: {}", known.join(", "));
     }
     if names.is_empty() {
-        return Ok(ALL.iter().collect());
+        return Ok(BARE.iter().chain(ALL).collect());
     }
     Ok(every()
         .filter(|s| names.iter().any(|name| name == s.name))
         .collect())
 }
 
-/// Installs the product and runs the scenarios one after the other, all of them even if some fail.
+/// Runs the scenarios one after the other, all of them even if some fail: first those that want a cluster without the product,
+/// then the others on the product. If it was there before, it is there afterwards.
 ///
 /// # Errors
-/// Some failed; the message says which, and where their evidence is.
+/// Some failed, and which; the message says where their evidence is. Or the product could not be installed.
 pub fn run_all(cluster: &mut Cluster, scenarios: &[&Scenario], progress: &Progress) -> Result<()> {
-    install::install(cluster, progress)
-        .map_err(|error| error.context(evidence_note(cluster, "install")))
-        .context("the product could not be installed")?;
-    let mut rows = Vec::new();
-    let mut failed = Vec::new();
-    for scenario in scenarios {
+    let is_bare = |scenario: &Scenario| BARE.iter().any(|bare| bare.name == scenario.name);
+    let (bare, others): (Vec<&Scenario>, Vec<&Scenario>) =
+        scenarios.iter().copied().partition(|scenario| is_bare(scenario));
+    let mut report = Report::default();
+    let mut was_there = false;
+    if !bare.is_empty() {
+        was_there = clean::remove_the_product(cluster).context("the product could not be removed")?;
+        for scenario in bare {
+            if !report.run(cluster, scenario, progress) {
+                clean::sweep(cluster)?;
+            }
+        }
+    }
+    if was_there || !others.is_empty() {
+        install::install(cluster, progress)
+            .map_err(|error| error.context(evidence_note(cluster, "install")))
+            .context("the product could not be installed")?;
+    }
+    for scenario in others {
+        report.run(cluster, scenario, progress);
+    }
+    report.finish()
+}
+
+/// What came of the scenarios so far.
+#[derive(Default)]
+struct Report {
+    rows: Vec<String>,
+    failed: Vec<&'static str>,
+}
+
+impl Report {
+    /// Runs one; whether it passed.
+    fn run(&mut self, cluster: &mut Cluster, scenario: &Scenario, progress: &Progress) -> bool {
         progress.line(&format!("scenario {}: {}", scenario.name, scenario.about));
         let start = Instant::now();
         let outcome = run(cluster, scenario);
@@ -193,26 +351,31 @@ pub fn run_all(cluster: &mut Cluster, scenarios: &[&Scenario], progress: &Progre
             Ok(()) => "passed",
             Err(error) => {
                 progress.line(&format!("scenario {} FAILED: {error:#}", scenario.name));
-                failed.push(scenario.name);
+                self.failed.push(scenario.name);
                 "FAILED"
             }
         };
-        rows.push(format!(
+        self.rows.push(format!(
             "{:<18} {verdict:<7} {:>7.1} s",
             scenario.name,
             start.elapsed().as_secs_f64()
         ));
+        outcome.is_ok()
     }
-    println!(
-        "\n{}\n\n{} passed, {} failed",
-        rows.join("\n"),
-        rows.len() - failed.len(),
-        failed.len()
-    );
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        bail!("scenarios failed: {}", failed.join(", "))
+
+    /// Prints all that ran.
+    fn finish(self) -> Result<()> {
+        let failed = self.failed.len();
+        println!(
+            "\n{}\n\n{} passed, {failed} failed",
+            self.rows.join("\n"),
+            self.rows.len() - failed
+        );
+        if failed == 0 {
+            Ok(())
+        } else {
+            bail!("scenarios failed: {}", self.failed.join(", "))
+        }
     }
 }
 
@@ -259,7 +422,13 @@ mod tests {
             choose(&names).unwrap().iter().map(|s| s.name).collect()
         };
         assert_eq!(named(&["restart-node", "main-job"]), ["main-job", "restart-node"]);
-        assert_eq!(named(&[]).len(), ALL.len());
+        assert_eq!(named(&["main-job", "s2"]), ["s2", "main-job"]);
+        assert_eq!(named(&[]).len(), BARE.len() + ALL.len());
+        let mut names: Vec<&str> = every().map(|s| s.name).collect();
+        names.sort_unstable();
+        let before = names.len();
+        names.dedup();
+        assert_eq!(names.len(), before, "two scenarios have one name");
         assert!(
             choose(&["nothing".to_owned()])
                 .err()

@@ -1,13 +1,11 @@
-//! Outages: the API server away with traffic flowing, the owner's cable cut.
+//! Outages: the API server away with traffic flowing.
 
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::workload::{
-    Lb, SOON, echo_pods, echo_pods_elsewhere, fresh_namespace, remove_namespace, wait_address, wait_one_owner,
-};
+use super::workload::{Lb, SOON, echo_pods, fresh_namespace, remove_namespace, wait_address, wait_one_owner};
 use crate::{Cluster, StreamSpec, checkout::root, stream::StreamReport, wait_for};
 
 const UDP: &str = "name: echo, protocol: UDP, port: 9000";
@@ -71,41 +69,6 @@ pub fn api_loss(cluster: &mut Cluster) -> Result<()> {
     .apply(cluster)?;
     wait_address(cluster, ns, "after").context("after the API server came back")?;
     cluster.wait_nodes_ready(NODES_RETURN)?;
-    remove_namespace(cluster, ns)
-}
-
-/// The cable of the owner is cut: another node takes over, and gives back when the cable is plugged in again.
-pub fn link_cut(cluster: &mut Cluster) -> Result<()> {
-    let ns = "link-cut";
-    let target = echo_service(cluster, ns)?;
-    let owner = wait_one_owner(cluster, target.ip(), SOON)?;
-    // No endpoint behind the cut cable: the next owner's kube-proxy would go on choosing it until the node is NotReady, and
-    // what is measured here is the address.
-    echo_pods_elsewhere(cluster, ns, &owner)?;
-    let stream = cluster.client_stream(StreamSpec::udp(target))?;
-    let answered = |report: &StreamReport| report.answered;
-    // A moment of steady traffic, so that the gap has a beginning.
-    std::thread::sleep(Duration::from_millis(500));
-    cluster.link(&owner, false)?;
-    let moved = wait_for(
-        &format!("another node than {owner} to answer for {}", target.ip()),
-        SOON,
-        || {
-            let now = cluster.announcing_node(target.ip())?;
-            Ok((now != owner).then_some(now))
-        },
-    );
-    std::thread::sleep(Duration::from_millis(500));
-    let report = stream.stop();
-    cluster.link(&owner, true)?;
-    let (moved, report) = (moved?, report?);
-    record("link_cut", &report)?;
-    println!("cable of {owner} cut, {moved} took over: {report}");
-    ensure!(answered(&report) > 0, "nothing was answered at all");
-    wait_for(&format!("{owner} to own {} again", target.ip()), SOON, || {
-        Ok((cluster.announcing_node(target.ip())? == owner).then_some(()))
-    })?;
-    cluster.wait_nodes_ready(Duration::from_secs(60))?;
     remove_namespace(cluster, ns)
 }
 

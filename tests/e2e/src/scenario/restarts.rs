@@ -168,35 +168,3 @@ pub fn restart_node(cluster: &mut Cluster) -> Result<()> {
     wait_available(cluster, Duration::from_secs(120))?;
     remove_namespace(cluster, ns)
 }
-
-/// What is deleted or edited by hand is back as it was.
-pub fn drift(cluster: &mut Cluster) -> Result<()> {
-    let uid = |kind: &str, name: &str| -> Result<Value> {
-        Ok(cluster.kubectl_json(&["get", kind, "-n", NAMESPACE, name])?["metadata"]["uid"].clone())
-    };
-    let owned = [
-        ("deployment", "controller"),
-        ("daemonset", "speaker"),
-        ("serviceaccount", "speaker"),
-        ("role", "controller"),
-        ("rolebinding", "controller"),
-    ];
-    for (kind, name) in owned {
-        let old = uid(kind, name)?;
-        cluster.kubectl(&["delete", kind, "-n", NAMESPACE, name, "--wait=false"])?;
-        wait_for(&format!("{kind} {name} to be made again"), SOON, || {
-            Ok((uid(kind, name)? != old).then_some(()))
-        })?;
-    }
-    let edit = r#"{"spec":{"template":{"spec":{"containers":[{"name":"controller","image":"example.org/wrong:v0"}]}}}}"#;
-    cluster.kubectl(&["patch", "deployment", "-n", NAMESPACE, "controller", "-p", edit])?;
-    wait_for("the edited image to be put right", SOON, || {
-        let object = cluster.kubectl_json(&["get", "deployment", "-n", NAMESPACE, "controller"])?;
-        let image = object["spec"]["template"]["spec"]["containers"][0]["image"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        Ok((!image.contains("example.org")).then_some(()))
-    })?;
-    wait_available(cluster, Duration::from_secs(120))
-}

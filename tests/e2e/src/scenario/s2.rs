@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Result, ensure};
 
 use super::{
-    clean::{LanNetwork, run_in, without_the_product},
+    clean::{LanNetwork, run_in},
     helm::{Helm, chart, image_values, pool, remove_release},
     workload::{Lb, SOON, fresh_namespace, remove_namespace, wait_address, wait_event, web_pods},
 };
@@ -26,54 +26,52 @@ fn pair(v4: &str, v6: &str) -> Result<Pair> {
 
 /// The whole scenario.
 pub fn edge_site(cluster: &mut Cluster) -> Result<()> {
-    without_the_product(cluster, WORK, |cluster| {
-        let site = LanNetwork::new(cluster, "10.220.2")?;
-        edge_router(cluster)?;
-        let helm = Helm::new(cluster, WORK)?;
-        helm.clear("default")?;
-        helm.package(&chart())?;
-        let _repository = helm.add_repository()?;
-        let images = image_values(cluster)?;
-        // No namespace is named: it is `default`.
-        helm.run(&["install", "metallb", "metallb/metallb", "--set", &images])?;
-        let objects = pool("default", "first-pool", &format!("{ADDRESS}-{ADDRESS}"));
-        cluster.apply(&objects)?;
+    let site = LanNetwork::new(cluster, "10.220.2")?;
+    edge_router(cluster)?;
+    let helm = Helm::new(cluster, WORK)?;
+    helm.clear("default")?;
+    helm.package(&chart())?;
+    let _repository = helm.add_repository()?;
+    let images = image_values(cluster)?;
+    // No namespace is named: it is `default`.
+    helm.run(&["install", "metallb", "metallb/metallb", "--set", &images])?;
+    let objects = pool("default", "first-pool", &format!("{ADDRESS}-{ADDRESS}"));
+    cluster.apply(&objects)?;
 
-        fresh_namespace(cluster, WORK)?;
-        web_pods(cluster, WORK, "ingress", 2)?;
-        let lb = |name| Lb {
-            namespace: WORK,
-            name,
-            app: "ingress",
-            ..Lb::default()
-        };
-        lb("ingress").apply(cluster)?;
-        let address = wait_address(cluster, WORK, "ingress")?;
-        ensure!(
-            address == ADDRESS.parse::<IpAddr>()?,
-            "the ingress service got {address}"
-        );
-        lb("second").apply(cluster)?;
-        wait_event(cluster, WORK, "second", "AllocationFailed", &["no available IPs"])?;
+    fresh_namespace(cluster, WORK)?;
+    web_pods(cluster, WORK, "ingress", 2)?;
+    let lb = |name| Lb {
+        namespace: WORK,
+        name,
+        app: "ingress",
+        ..Lb::default()
+    };
+    lb("ingress").apply(cluster)?;
+    let address = wait_address(cluster, WORK, "ingress")?;
+    ensure!(
+        address == ADDRESS.parse::<IpAddr>()?,
+        "the ingress service got {address}"
+    );
+    lb("second").apply(cluster)?;
+    wait_event(cluster, WORK, "second", "AllocationFailed", &["no available IPs"])?;
 
-        let public: IpAddr = PUBLIC.parse()?;
-        let page = wait_for("the page behind the edge router", SOON, || {
-            cluster.http_get_from("far", public, 80, 2).map(Some)
-        })?;
-        ensure!(
-            page.contains(PUBLIC),
-            "the page is not whoami's for {PUBLIC}: {page}"
-        );
+    let public: IpAddr = PUBLIC.parse()?;
+    let page = wait_for("the page behind the edge router", SOON, || {
+        cluster.http_get_from("far", public, 80, 2).map(Some)
+    })?;
+    ensure!(
+        page.contains(PUBLIC),
+        "the page is not whoami's for {PUBLIC}: {page}"
+    );
 
-        remove_namespace(cluster, WORK)?;
-        cluster.delete(&objects)?;
-        remove_release(cluster, &helm, "default")?;
-        remove_edge_router(cluster)?;
-        for node in cluster.nodes() {
-            run_in(cluster, &node.name, &["ip", "route", "del", "203.0.113.0/24"])?;
-        }
-        site.remove()
-    })
+    remove_namespace(cluster, WORK)?;
+    cluster.delete(&objects)?;
+    remove_release(cluster, &helm, "default")?;
+    remove_edge_router(cluster)?;
+    for node in cluster.nodes() {
+        run_in(cluster, &node.name, &["ip", "route", "del", "203.0.113.0/24"])?;
+    }
+    site.remove()
 }
 
 /// A router between the site and the world, where a client is. The site's address goes out as the public one and back.

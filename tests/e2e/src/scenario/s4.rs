@@ -8,8 +8,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{
-    clean::{LanNetwork, remove_manifest, without_the_product},
-    install::{push_image, read, with_images},
+    clean::{LanNetwork, remove_manifest},
+    install::read,
+    manifests::{make_key, manifest, wait_rolled_out},
     workload::{SOON, remove_namespace, rolled_out, wait_address, wait_page},
 };
 use crate::{Cluster, Progress, checkout, cluster::CLIENT, images::WHOAMI_IMAGE, prereq, sh, wait_for};
@@ -40,102 +41,77 @@ data:
 
 /// The whole scenario.
 pub fn training_class(cluster: &mut Cluster) -> Result<()> {
-    without_the_product(cluster, WORK, |cluster| {
-        let class = LanNetwork::new(cluster, NETWORK)?;
-        let metallb = with_images(read("config/manifests/metallb.yaml")?, |name| {
-            push_image(cluster, name)
-        })?;
-        cluster.apply(&read("config/manifests/namespace.yaml")?)?;
-        cluster.apply(&metallb)?;
-        make_secret(cluster)?;
-        let selector = "app=metallb";
-        cluster.kubectl(&[
-            "rollout",
-            "status",
-            "-n",
-            NAMESPACE,
-            "deployment/controller",
-            "--timeout=90s",
-        ])?;
-        cluster.kubectl(&[
-            "rollout",
-            "status",
-            "-n",
-            NAMESPACE,
-            "daemonset/speaker",
-            "--timeout=90s",
-        ])?;
-        let pods = cluster.kubectl(&["get", "pods", "-n", NAMESPACE, "-l", selector, "--no-headers"])?;
-        let ready = |prefix: &str| {
-            let of = |line: &&str| line.starts_with(prefix) && line.split_whitespace().nth(1) == Some("1/1");
-            pods.lines().filter(of).count()
-        };
-        ensure!(
-            ready("controller-") == 1 && ready("speaker-") == cluster.nodes().len(),
-            "kubectl get pods shows\n{pods}"
-        );
+    let class = LanNetwork::new(cluster, NETWORK)?;
+    let metallb = manifest(cluster, "metallb")?;
+    cluster.apply(&read("config/manifests/namespace.yaml")?)?;
+    cluster.apply(&metallb)?;
+    make_key(cluster)?;
+    wait_rolled_out(cluster)?;
+    let pods = cluster.kubectl(&[
+        "get",
+        "pods",
+        "-n",
+        NAMESPACE,
+        "-l",
+        "app=metallb",
+        "--no-headers",
+    ])?;
+    let ready = |prefix: &str| {
+        let of = |line: &&str| line.starts_with(prefix) && line.split_whitespace().nth(1) == Some("1/1");
+        pods.lines().filter(of).count()
+    };
+    ensure!(
+        ready("controller-") == 1 && ready("speaker-") == cluster.nodes().len(),
+        "kubectl get pods shows\n{pods}"
+    );
 
-        cluster.apply(CONFIG)?;
-        cluster.kubectl(&["create", "namespace", WORK])?;
-        cluster.kubectl(&["create", "deploy", "whoami", "-n", WORK, "--image", WHOAMI_IMAGE])?;
-        cluster.kubectl(&[
-            "expose",
-            "deploy",
-            "whoami",
-            "-n",
-            WORK,
-            "--type=LoadBalancer",
-            "--port=80",
-        ])?;
-        rolled_out(cluster, WORK, "whoami")?;
-        let address = wait_address(cluster, WORK, "whoami")?;
-        ensure!(address == FIRST.parse::<IpAddr>()?, "whoami got {address}");
-        let services = cluster.kubectl(&["get", "svc", "-n", WORK, "--no-headers"])?;
-        ensure!(services.contains(FIRST), "kubectl get svc shows\n{services}");
-        wait_page(cluster, address, SOON)?;
-        browse(cluster, address)?;
+    // Until it is configured it stays idle, and says so.
+    wait_for("a ConfigurationState that says what is missing", SOON, || {
+        let shown = cluster.kubectl(&["get", "configurationstates", "-n", NAMESPACE])?;
+        ensure!(shown.contains("no pool is configured"), "kubectl shows\n{shown}");
+        Ok(Some(()))
+    })?;
+    cluster.apply(CONFIG)?;
+    cluster.kubectl(&["create", "namespace", WORK])?;
+    cluster.kubectl(&["create", "deploy", "whoami", "-n", WORK, "--image", WHOAMI_IMAGE])?;
+    cluster.kubectl(&[
+        "expose",
+        "deploy",
+        "whoami",
+        "-n",
+        WORK,
+        "--type=LoadBalancer",
+        "--port=80",
+    ])?;
+    rolled_out(cluster, WORK, "whoami")?;
+    let address = wait_address(cluster, WORK, "whoami")?;
+    ensure!(address == FIRST.parse::<IpAddr>()?, "whoami got {address}");
+    let services = cluster.kubectl(&["get", "svc", "-n", WORK, "--no-headers"])?;
+    ensure!(services.contains(FIRST), "kubectl get svc shows\n{services}");
+    wait_page(cluster, address, SOON)?;
+    browse(cluster, address)?;
 
-        // The class leaves; the next one gets the same address.
-        remove_namespace(cluster, WORK)?;
-        cluster.kubectl(&["create", "namespace", WORK])?;
-        cluster.kubectl(&[
-            "create",
-            "service",
-            "loadbalancer",
-            "-n",
-            WORK,
-            "next",
-            "--tcp=80",
-        ])?;
-        let next = wait_address(cluster, WORK, "next")?;
-        ensure!(
-            next == address,
-            "the address was not freed: the next service got {next}"
-        );
+    // The class leaves; the next one gets the same address.
+    remove_namespace(cluster, WORK)?;
+    cluster.kubectl(&["create", "namespace", WORK])?;
+    cluster.kubectl(&[
+        "create",
+        "service",
+        "loadbalancer",
+        "-n",
+        WORK,
+        "next",
+        "--tcp=80",
+    ])?;
+    let next = wait_address(cluster, WORK, "next")?;
+    ensure!(
+        next == address,
+        "the address was not freed: the next service got {next}"
+    );
 
-        remove_namespace(cluster, WORK)?;
-        remove_manifest(cluster, &metallb)?;
-        class.remove()
-    })
-}
-
-/// `kubectl create secret generic -n metallb-system memberlist --from-literal=secretkey="$(openssl rand -base64 128)"`
-fn make_secret(cluster: &Cluster) -> Result<()> {
-    let random = fs::read("/proc/sys/kernel/random/uuid").context("read random bytes")?;
-    // As long as openssl's, line breaks included.
-    let key = String::from_utf8_lossy(&random).repeat(5);
-    let literal = format!("--from-literal=secretkey={key}");
-    cluster
-        .kubectl(&[
-            "create",
-            "secret",
-            "generic",
-            "-n",
-            NAMESPACE,
-            "memberlist",
-            &literal,
-        ])
-        .map(drop)
+    remove_namespace(cluster, WORK)?;
+    remove_manifest(cluster, &metallb)?;
+    class.remove()
 }
 
 /// A real browser on the LAN opens the page. The picture stays under `target/e2e/`.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::{
     configuration::wait_valid,
     install::NAMESPACE,
+    tour::{headings, sample},
     workload::{
         Lb, SOON, addresses, events, fresh_namespace, remove_namespace, rolled_out, wait_address, wait_event,
         wait_page, web_pods,
@@ -53,9 +54,11 @@ fn wait_cleared(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
     )
 }
 
-/// The kind of the first operator, in its first version, as tutorials have it.
+/// The kind of the first operator, in its first version, as tutorials have it; and the samples of both versions.
 pub fn address_pool(cluster: &mut Cluster) -> Result<()> {
     let ns = "address-pool";
+    clear(cluster)?;
+    samples_of_address_pools(cluster, ns)?;
     let name = "addresspool-sample1";
     let (low, high) = ("192.168.124.150", "192.168.124.154");
     let pool = |range: &str| {
@@ -101,6 +104,52 @@ pub fn address_pool(cluster: &mut Cluster) -> Result<()> {
     remove_namespace(cluster, ns)
 }
 
+/// Removes what an earlier, broken run of a scenario here has left: its addresses are those of others.
+fn clear(cluster: &Cluster) -> Result<()> {
+    for file in ["deprecated-address-pools.yaml", "deprecated-config-map.yaml"] {
+        cluster.delete(&sample(file)?)?;
+    }
+    Ok(())
+}
+
+fn samples_of_address_pools(cluster: &Cluster, ns: &str) -> Result<()> {
+    let text = sample("deprecated-address-pools.yaml")?;
+    cluster.apply(&text)?;
+    for (name, words) in [
+        ("old-layer2", ["IPAddressPool", "L2Advertisement"]),
+        ("old-bgp", ["IPAddressPool", "BGPAdvertisement"]),
+    ] {
+        let pool = ("addresspools.metallb.io", NAMESPACE, name);
+        wait_valid(cluster, pool, "True", "Accepted", &words)?;
+    }
+    headings(
+        cluster,
+        "addresspools",
+        NAMESPACE,
+        &["NAME", "PROTOCOL", "AUTO ASSIGN", "ADDRESSES", "VALID"],
+    )?;
+    within(
+        served_from(cluster, ns, "old-layer2")?,
+        "192.168.124.160",
+        "192.168.124.167",
+    )?;
+    // Nobody is given one of these unasked.
+    Lb {
+        namespace: ns,
+        name: "bgp",
+        app: "web",
+        annotations: "metallb.io/address-pool: old-bgp",
+        ..Lb::default()
+    }
+    .apply(cluster)?;
+    within(
+        wait_address(cluster, ns, "bgp")?,
+        "198.51.100.0",
+        "198.51.100.255",
+    )?;
+    cluster.delete(&text).map(drop)
+}
+
 /// The `ConfigMap` with this text under `data.config`.
 fn config(text: &str) -> String {
     let text = serde_json::Value::from(text);
@@ -117,7 +166,15 @@ pub fn config_map(cluster: &mut Cluster) -> Result<()> {
         "address-pools:\n- name: metallb-ip-space\n  protocol: layer2\n  auto-assign: false\n  addresses:\n  - {low}-{high}\n"
     );
     let bad_entry = format!("{good}- name: junk\n  protocol: layer2\n  addresses: [10.0.0.0/33]\n");
-    cluster.delete(&config(""))?;
+    clear(cluster)?;
+    let shown = sample("deprecated-config-map.yaml")?;
+    cluster.apply(&shown)?;
+    let address = served_from(cluster, ns, "old-default")?;
+    within(address, "192.168.124.168", "192.168.124.175")?;
+    let told = ["IPAddressPool", "L2Advertisement"];
+    wait_event(cluster, NAMESPACE, CONFIG_MAP, "DeprecatedConfiguration", &told)?;
+
+    cluster.delete(&shown)?;
     cluster.apply(&config(&bad_entry))?;
     let address = served_from(cluster, ns, "metallb-ip-space")?;
     within(address, low, high)?;
@@ -127,13 +184,6 @@ pub fn config_map(cluster: &mut Cluster) -> Result<()> {
         CONFIG_MAP,
         "ConfigurationInvalid",
         &["address-pools[1]", "10.0.0.0/33"],
-    )?;
-    wait_event(
-        cluster,
-        NAMESPACE,
-        CONFIG_MAP,
-        "DeprecatedConfiguration",
-        &["IPAddressPool"],
     )?;
     wait_state(cluster, "Invalid", &["ConfigMap", "address-pools[1]"])?;
 

@@ -54,35 +54,9 @@ pub fn web_pods(cluster: &Cluster, namespace: &str, name: &str, replicas: u32) -
 /// # Errors
 /// kubectl's words.
 pub fn echo_pods(cluster: &Cluster, namespace: &str) -> Result<()> {
-    echo_pods_with(cluster, namespace, "")
-}
-
-/// [`echo_pods`], but none on `node`.
-///
-/// # Errors
-/// kubectl's words, or the pod on `node` stays.
-pub fn echo_pods_elsewhere(cluster: &Cluster, namespace: &str, node: &str) -> Result<()> {
-    let elsewhere = format!(
-        "affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{{matchExpressions: \
-         [{{key: kubernetes.io/hostname, operator: NotIn, values: [{node}]}}]}}]}}}}}}, "
-    );
-    echo_pods_with(cluster, namespace, &elsewhere)?;
-    wait_for(&format!("the echo endpoint on {node} to be gone"), SOON, || {
-        let selector = "kubernetes.io/service-name=echo";
-        let slices = cluster.kubectl_json(&["get", "endpointslices", "-n", namespace, "-l", selector])?;
-        let mut endpoints = slices["items"].as_array().into_iter().flatten();
-        let left = endpoints.any(|slice| {
-            let mut all = slice["endpoints"].as_array().into_iter().flatten();
-            all.any(|endpoint| endpoint["nodeName"] == node)
-        });
-        Ok((!left).then_some(()))
-    })
-}
-
-fn echo_pods_with(cluster: &Cluster, namespace: &str, more: &str) -> Result<()> {
     cluster.apply(&format!(
         "{{apiVersion: apps/v1, kind: DaemonSet, metadata: {{name: echo, namespace: {namespace}}}, spec: {{selector: {{matchLabels: {{app: echo}}}}, \
-         template: {{metadata: {{labels: {{app: echo}}}}, spec: {{{more}terminationGracePeriodSeconds: 1, containers: [{{name: echo, \
+         template: {{metadata: {{labels: {{app: echo}}}}, spec: {{terminationGracePeriodSeconds: 1, containers: [{{name: echo, \
          image: {TESTSERVER_IMAGE}, args: [udp-echo, \"9000\"]}}]}}}}}}}}"
     ))?;
     let daemon_set = "daemonset/echo";
@@ -214,7 +188,8 @@ pub fn events(cluster: &Cluster, namespace: &str, name: &str) -> Result<Vec<(Str
         .unwrap_or_default())
 }
 
-fn events_text(cluster: &Cluster, namespace: &str, name: &str) -> String {
+/// What was told about an object, for a message.
+pub fn events_text(cluster: &Cluster, namespace: &str, name: &str) -> String {
     match events(cluster, namespace, name) {
         Ok(all) => all
             .iter()
