@@ -10,6 +10,8 @@ use crate::{Directive, Plan, ServiceKey};
 
 struct Service {
     facts: ServiceFacts,
+    /// How fresh the facts are.
+    version: u64,
     outcome: Option<Result<Plan, Refusal>>,
 }
 
@@ -24,14 +26,13 @@ pub struct Planner {
     nodes: Nodes,
     services: BTreeMap<ServiceKey, Service>,
     endpoints: BTreeMap<ServiceKey, Endpoints>,
-    /// What changed since the last pass, and how fresh that is.
-    touched: BTreeMap<ServiceKey, u64>,
-    all_touched: Option<u64>,
+    /// What changed since the last pass.
+    touched: BTreeSet<ServiceKey>,
+    all_touched: bool,
     /// How fresh what is being told is.
     version: u64,
-    /// How fresh the freshest of what concerns all services is, and of the endpoints of each.
+    /// How fresh the freshest of what concerns all services is.
     common_version: u64,
-    endpoint_versions: BTreeMap<ServiceKey, u64>,
     /// Gone since the last pass, with a plan handed out.
     removed: BTreeMap<ServiceKey, u64>,
     known: BTreeSet<Arc<Eligibility>>,
@@ -70,15 +71,21 @@ impl Planner {
         if let Some(facts) = facts {
             match self.services.get_mut(&key) {
                 Some(service) if service.facts == facts => return,
-                Some(service) => service.facts = facts,
+                Some(service) => {
+                    service.facts = facts;
+                    service.version = self.version;
+                }
                 None => {
-                    self.services
-                        .insert(key.clone(), Service { facts, outcome: None });
+                    let service = Service {
+                        facts,
+                        version: self.version,
+                        outcome: None,
+                    };
+                    self.services.insert(key.clone(), service);
                 }
             }
-            self.touched.insert(key, self.version);
+            self.touched.insert(key);
         } else if let Some(service) = self.services.remove(&key) {
-            self.endpoint_versions.remove(&key);
             self.touched.remove(&key);
             if matches!(service.outcome, Some(Ok(_))) {
                 self.removed.insert(key, self.version);
@@ -87,19 +94,22 @@ impl Planner {
     }
 
     /// The usable endpoints of a service, which need not be known yet.
+    ///
+    /// They come by a watch of their own, which may be ahead of that of services: how fresh they are says nothing of whether the
+    /// service is still there. So a plan is as fresh as its service, and a service that is gone is not brought back by a
+    /// peer that has heard of its last endpoints but not of its end.
     pub fn endpoints(&mut self, key: &ServiceKey, endpoints: Endpoints) {
         let before = self.endpoints.get(key);
         if before == Some(&endpoints) || (before.is_none() && endpoints == Endpoints::default()) {
             return;
         }
-        self.endpoint_versions.insert(key.clone(), self.version);
         if endpoints == Endpoints::default() {
             self.endpoints.remove(key);
         } else {
             self.endpoints.insert(key.clone(), endpoints);
         }
         if self.services.contains_key(key) {
-            self.touched.insert(key.clone(), self.version);
+            self.touched.insert(key.clone());
         }
     }
 
@@ -136,7 +146,7 @@ impl Planner {
 
     fn touch_all(&mut self, changed: bool) {
         if changed {
-            self.all_touched = self.all_touched.max(Some(self.version));
+            self.all_touched = true;
             self.common_version = self.common_version.max(self.version);
         }
     }
@@ -144,9 +154,8 @@ impl Planner {
     /// Works out what was touched; the changes against what was last handed out.
     pub fn settle(&mut self) -> Vec<Directive> {
         let touched = core::mem::take(&mut self.touched);
-        let keys: Vec<(ServiceKey, u64)> = if let Some(version) = self.all_touched.take() {
-            let own = |key: &ServiceKey| touched.get(key).copied().unwrap_or(0).max(version);
-            self.services.keys().map(|key| (key.clone(), own(key))).collect()
+        let keys: Vec<ServiceKey> = if core::mem::take(&mut self.all_touched) {
+            self.services.keys().cloned().collect()
         } else {
             touched.into_iter().collect()
         };
@@ -161,12 +170,11 @@ impl Planner {
                 });
             }
         }
-        for (key, touched) in keys {
-            let endpoints = self.endpoint_versions.get(&key).copied().unwrap_or(0);
-            let version = touched.max(self.common_version).max(endpoints);
+        for key in keys {
             let Some(service) = self.services.get(&key) else {
                 continue;
             };
+            let version = service.version.max(self.common_version);
             let outcome = self.plan(&key, &service.facts);
             let shared = outcome.map(|(addresses, eligibility)| Plan {
                 addresses,

@@ -100,8 +100,19 @@ impl Socket {
     fn open(spec: &StreamSpec) -> Result<Self> {
         let target = spec.target;
         if spec.tcp {
-            let socket = TcpStream::connect_timeout(&target, Duration::from_secs(5))
-                .with_context(|| format!("connect to {target}"))?;
+            // A connection whose first packet comes before kube-proxy's rules stays without translation for ever (the kernel
+            // decides that once per connection), so each try is a new one.
+            let mut tries = 10;
+            let socket = loop {
+                tries -= 1;
+                match TcpStream::connect_timeout(&target, Duration::from_secs(1)) {
+                    Ok(socket) => break socket,
+                    Err(error) if tries == 0 => {
+                        return Err(error).with_context(|| format!("connect to {target}"));
+                    }
+                    Err(_) => {}
+                }
+            };
             socket.set_nodelay(true)?;
             Ok(Self::Tcp(socket))
         } else {

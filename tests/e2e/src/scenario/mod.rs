@@ -157,16 +157,6 @@ pub const ALL: &[Scenario] = &[
         run: s5::shared_address,
     },
     Scenario {
-        name: "drift",
-        about: "every kind of object of the operator's, deleted or edited by hand, is as before within seconds",
-        run: operator::drift,
-    },
-    Scenario {
-        name: "conditions",
-        about: "the MetalLB resource says what is wrong, and what to do: nodes, images, crashes, Pod Security, rights, definitions",
-        run: operator::conditions,
-    },
-    Scenario {
         name: "quiet",
         about: "in steady state nothing is written but Leases (QUIET_SECONDS=60)",
         run: operator::quiet,
@@ -225,6 +215,17 @@ pub const ALL: &[Scenario] = &[
         name: "rights",
         about: "each component has used the rights that it holds, and has asked for no others",
         run: operator::rights,
+    },
+    // These take rights away and break things on purpose, so they come after `rights`, which judges all that was asked for before.
+    Scenario {
+        name: "drift",
+        about: "every kind of object of the operator's, deleted or edited by hand, is as before within seconds",
+        run: operator::drift,
+    },
+    Scenario {
+        name: "conditions",
+        about: "the MetalLB resource says what is wrong, and what to do: nodes, images, crashes, Pod Security, rights, definitions",
+        run: operator::conditions,
     },
 ];
 
