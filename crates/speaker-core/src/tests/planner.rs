@@ -121,3 +121,32 @@ fn equal_eligibilities_are_one_allocation() {
         .collect();
     assert!(Arc::ptr_eq(&plans[0].eligibility, &plans[1].eligibility));
 }
+
+#[test]
+fn endpoints_that_are_ahead_make_no_plan_fresher_than_the_end_of_its_service() {
+    let announced = || {
+        let mut planner = planner();
+        planner.at(10);
+        planner.service(key("web"), Some(service("web", &["192.0.2.1"])));
+        assert_eq!(planner.settle()[0].version, 10);
+        planner
+    };
+    let (mut knows, mut behind) = (announced(), announced());
+    knows.at(20);
+    knows.service(key("web"), None);
+    let end = knows.settle();
+    // The watch of endpoints has come further than that of services.
+    for (version, nodes) in [(21, &[][..]), (22, &["n2"][..])] {
+        behind.at(version);
+        behind.endpoints(&key("web"), endpoints(nodes));
+        let plan = behind.settle();
+        assert!(
+            plan[0].version < end[0].version,
+            "{plan:?} would bring back what ended at {}",
+            end[0].version
+        );
+    }
+    behind.at(30);
+    behind.node("n2".into(), None);
+    assert_eq!(behind.settle()[0].version, 30, "nodes concern all services");
+}
