@@ -15,7 +15,7 @@ use crate::{
     scenario::{
         install::{self, NAMESPACE},
         layer2::restart::{self, pids_on, wait_new_speaker},
-        workload::wait_product_ready,
+        workload::{speakers_rolled_out, wait_product_ready},
     },
     wait_for,
 };
@@ -157,16 +157,7 @@ impl Engine {
                 "-p",
                 &patch.to_string(),
             ])?;
-            return cluster
-                .kubectl(&[
-                    "rollout",
-                    "status",
-                    "-n",
-                    NAMESPACE,
-                    "daemonset/speaker",
-                    "--timeout=180s",
-                ])
-                .map(drop);
+            return speakers_rolled_out(cluster, Duration::from_secs(180));
         }
         // The operator puts the arguments right, and the speakers with them.
         wait_for("the speakers' arguments to be put right", super::LONG, || {

@@ -20,13 +20,13 @@ use crate::{
     lan::LAN_BRIDGE,
     pcap,
     scenario::{
-        install::NAMESPACE,
         layer2::{
             STEADY,
             field::{Field, advertise},
             moves::{EXCLUDE, wait_left},
             watch::{DATAGRAMS, Outcome, Watch},
         },
+        workload::restart_speakers,
     },
 };
 
@@ -99,15 +99,7 @@ fn one(cluster: &Cluster, field: &Field, kind: &str) -> Result<Vec<Outcome>> {
             advertise(cluster, &json!({"preferredNodeSelectors": []}))?;
         }
         _ => {
-            cluster.kubectl(&["rollout", "restart", "-n", NAMESPACE, "daemonset/speaker"])?;
-            cluster.kubectl(&[
-                "rollout",
-                "status",
-                "-n",
-                NAMESPACE,
-                "daemonset/speaker",
-                "--timeout=180s",
-            ])?;
+            restart_speakers(cluster)?;
         }
     }
     field.wait_as_laid(cluster)?;

@@ -22,11 +22,11 @@ use crate::{
     lan::LAN_BRIDGE,
     pcap,
     scenario::{
-        install::NAMESPACE,
         layer2::{
             field::{create, pool, remove_pool, serve, service, wait_addresses, wait_single},
             many::{POOL, RANGES, names},
         },
+        workload::restart_speakers,
     },
     usage,
     wire::OBSERVER,
@@ -100,15 +100,7 @@ fn addresses(
     let mut values = Vec::new();
     if resources {
         // New processes: what earlier parts left in them is not theirs at rest.
-        cluster.kubectl(&["rollout", "restart", "-n", NAMESPACE, "daemonset/speaker"])?;
-        cluster.kubectl(&[
-            "rollout",
-            "status",
-            "-n",
-            NAMESPACE,
-            "daemonset/speaker",
-            "--timeout=180s",
-        ])?;
+        restart_speakers(cluster)?;
         std::thread::sleep(Duration::from_secs(20));
         values.extend(cost(
             cluster,

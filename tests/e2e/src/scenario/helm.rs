@@ -13,9 +13,7 @@ use super::{
     clean::run_in,
     evidence_dir,
     install::push_image,
-    workload::{
-        Lb, SOON, addresses, events, fresh_namespace, remove_namespace, wait_address, wait_page, web_pods,
-    },
+    workload::{SOON, addresses, events, fresh_namespace, remove_namespace, serve_page, wait_page},
 };
 use crate::plan::{REGISTRY_PORT, gateway};
 use crate::{Cluster, Progress, build, checkout, cluster::CLIENT, netns, pki, sh, web};
@@ -222,16 +220,7 @@ pub fn helm(cluster: &mut Cluster) -> Result<()> {
 
     cluster.apply(&pool(NAMESPACE, "first-pool", RANGE))?;
     fresh_namespace(cluster, WORK)?;
-    web_pods(cluster, WORK, "web", 2)?;
-    Lb {
-        namespace: WORK,
-        name: "web",
-        app: "web",
-        ..Lb::default()
-    }
-    .apply(cluster)?;
-    let address = wait_address(cluster, WORK, "web")?;
-    wait_page(cluster, address, SOON)?;
+    let address = serve_page(cluster, WORK)?;
 
     upgrade_from_the_registry(cluster, &helm, &images)?;
     ensure!(

@@ -14,8 +14,8 @@ use super::{
     evidence_dir,
     install::{NAMESPACE, push_image, read, with_images},
     workload::{
-        Lb, SOON, addresses, events, fresh_namespace, remove_namespace, rolled_out, wait_address, wait_page,
-        web_pods,
+        SOON, addresses, events, fresh_namespace, remove_namespace, rolled_out, serve_page,
+        speakers_rolled_out, wait_page,
     },
 };
 use crate::{Cluster, checkout, cluster::CLIENT, wait_for};
@@ -42,18 +42,7 @@ pub fn manifest(cluster: &Cluster, file: &str) -> Result<String> {
 /// kubectl's words.
 pub fn wait_rolled_out(cluster: &Cluster) -> Result<()> {
     rolled_out(cluster, NAMESPACE, "controller")?;
-    let speakers = [
-        "rollout",
-        "status",
-        "-n",
-        NAMESPACE,
-        "daemonset/speaker",
-        "--timeout=120s",
-    ];
-    cluster
-        .kubectl(&speakers)
-        .context("the speakers do not start")
-        .map(drop)
+    speakers_rolled_out(cluster, Duration::from_secs(120))
 }
 
 /// Every form of the manifests, one over the other, around a service whose address never changes.
@@ -170,17 +159,7 @@ fn serve(cluster: &Cluster) -> Result<IpAddr> {
         cluster.apply(&read(&format!("config/samples/{sample}"))?)?;
     }
     fresh_namespace(cluster, WORK)?;
-    web_pods(cluster, WORK, "web", 2)?;
-    Lb {
-        namespace: WORK,
-        name: "web",
-        app: "web",
-        ..Lb::default()
-    }
-    .apply(cluster)?;
-    let address = wait_address(cluster, WORK, "web")?;
-    wait_page(cluster, address, SOON)?;
-    Ok(address)
+    serve_page(cluster, WORK)
 }
 
 fn ensure_unmoved(cluster: &Cluster, address: IpAddr) -> Result<()> {

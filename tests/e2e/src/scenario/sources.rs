@@ -1,6 +1,7 @@
 //! All sources of configuration: the kinds of each generation and the `ConfigMap`.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -9,8 +10,8 @@ use super::{
     install::NAMESPACE,
     tour::{headings, sample},
     workload::{
-        Lb, SOON, addresses, events, fresh_namespace, remove_namespace, rolled_out, wait_address, wait_event,
-        wait_page, web_pods,
+        Lb, SOON, addresses, events, fresh_namespace, remove_namespace, rolled_out, speakers_rolled_out,
+        wait_address, wait_event, wait_page, web_pods,
     },
 };
 use crate::{Cluster, wait_for};
@@ -205,14 +206,7 @@ pub fn config_map(cluster: &mut Cluster) -> Result<()> {
         "daemonset/speaker",
     ])?;
     rolled_out(cluster, NAMESPACE, "controller")?;
-    cluster.kubectl(&[
-        "rollout",
-        "status",
-        "-n",
-        NAMESPACE,
-        "daemonset/speaker",
-        "--timeout=120s",
-    ])?;
+    speakers_rolled_out(cluster, Duration::from_secs(120))?;
     // The restarted allocator has judged it: it serves a service that came after the typo from the pool before it.
     Lb {
         namespace: ns,

@@ -78,6 +78,52 @@ pub fn rolled_out(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> 
         .map(drop)
 }
 
+/// Waits until the speakers run as their DaemonSet now says.
+///
+/// # Errors
+/// kubectl's words.
+pub fn speakers_rolled_out(cluster: &Cluster, patience: Duration) -> Result<()> {
+    let timeout = format!("--timeout={}s", patience.as_secs());
+    cluster
+        .kubectl(&[
+            "rollout",
+            "status",
+            "-n",
+            NAMESPACE,
+            "daemonset/speaker",
+            &timeout,
+        ])
+        .context("the speakers do not start")
+        .map(drop)
+}
+
+/// Restarts the speakers one after the other, and waits for the last.
+///
+/// # Errors
+/// kubectl's words.
+pub fn restart_speakers(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl(&["rollout", "restart", "-n", NAMESPACE, "daemonset/speaker"])?;
+    speakers_rolled_out(cluster, Duration::from_secs(180))
+}
+
+/// Two pods and the service `web` in a namespace; its address, once the client has read a page there.
+///
+/// # Errors
+/// What does not come in time.
+pub fn serve_page(cluster: &Cluster, namespace: &str) -> Result<IpAddr> {
+    web_pods(cluster, namespace, "web", 2)?;
+    Lb {
+        namespace,
+        name: "web",
+        app: "web",
+        ..Lb::default()
+    }
+    .apply(cluster)?;
+    let address = wait_address(cluster, namespace, "web")?;
+    wait_page(cluster, address, SOON)?;
+    Ok(address)
+}
+
 /// A LoadBalancer service. `more` is YAML in flow style for the spec (`externalTrafficPolicy: Local`), `annotations` likewise.
 #[derive(Clone, Copy, Default)]
 pub struct Lb<'a> {

@@ -17,6 +17,7 @@ use crate::{
     Cluster, Progress, peer,
     scenario::{
         install::{NAMESPACE, wait_available},
+        operator::configure,
         workload::{SOON, wait_product_ready},
     },
     wait_for,
@@ -73,17 +74,7 @@ fn go_objects(cluster: &Cluster) -> Result<Vec<Value>> {
 }
 
 fn only_ours_on(cluster: &Cluster, selector: &Value) -> Result<()> {
-    let patch = json!({"spec": {"nodeSelector": selector}});
-    cluster.kubectl(&[
-        "patch",
-        "metallb",
-        "-n",
-        NAMESPACE,
-        "metallb",
-        "--type=merge",
-        "-p",
-        &patch.to_string(),
-    ])?;
+    configure(cluster, &json!({"nodeSelector": selector}))?;
     wait_available(cluster, Duration::from_secs(120))?;
     wait_product_ready(cluster)
 }

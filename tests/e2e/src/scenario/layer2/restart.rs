@@ -16,7 +16,7 @@ use crate::{
     cgroup::signal,
     scenario::{
         install::NAMESPACE,
-        workload::{SOON, kill_9, pids_of},
+        workload::{SOON, kill_9, pids_of, restart_speakers},
     },
     wait_for,
 };
@@ -149,15 +149,7 @@ fn standstill(cluster: &Cluster, field: &Field) -> Result<Vec<Outcome>> {
 
 fn rolling(cluster: &Cluster, field: &Field) -> Result<Vec<Outcome>> {
     let watch = Watch::start(cluster, field.target(), ALL_CLIENTS)?;
-    cluster.kubectl(&["rollout", "restart", "-n", NAMESPACE, "daemonset/speaker"])?;
-    cluster.kubectl(&[
-        "rollout",
-        "status",
-        "-n",
-        NAMESPACE,
-        "daemonset/speaker",
-        "--timeout=180s",
-    ])?;
+    restart_speakers(cluster)?;
     let mark = watch.mark();
     field.wait_as_laid(cluster).context("after a rolling restart")?;
     watch.wait_flow(&mark, STEADY, SOON)?;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     super::{
         install::{NAMESPACE, wait_available},
-        workload::{Lb, SOON, fresh_namespace, remove_namespace, wait_address, wait_page, web_pods},
+        workload::{SOON, fresh_namespace, remove_namespace, serve_page},
     },
     Id, KINDS, configure, metallb, monitoring_definitions, owned, record, settled,
 };
@@ -232,16 +232,7 @@ pub fn soak(cluster: &mut Cluster) -> Result<()> {
         wait_kind(cluster, "ServiceMonitor")?;
         let ns = "drift-soak";
         fresh_namespace(cluster, ns)?;
-        web_pods(cluster, ns, "web", 2)?;
-        Lb {
-            namespace: ns,
-            name: "web",
-            app: "web",
-            ..Lb::default()
-        }
-        .apply(cluster)?;
-        let address = wait_address(cluster, ns, "web")?;
-        wait_page(cluster, address, SOON)?;
+        let address = serve_page(cluster, ns)?;
 
         let before = shapes(cluster)?;
         let passes = passes(cluster)?;

@@ -131,7 +131,7 @@ fn monitoring_definitions() -> String {
 }
 
 /// Changes the spec of the `MetalLB` resource by a merge patch.
-fn configure(cluster: &Cluster, spec: &Value) -> Result<()> {
+pub(super) fn configure(cluster: &Cluster, spec: &Value) -> Result<()> {
     let patch = json!({ "spec": spec }).to_string();
     let patch = [
         "patch",

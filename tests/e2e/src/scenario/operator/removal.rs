@@ -9,8 +9,8 @@ use super::{
         clean::{remove_manifest, wait_nothing_outside},
         install::{NAMESPACE, manifest_with, push_image, read, wait_available},
         workload::{
-            Lb, SOON, fresh_namespace, pids_of, remove_namespace, resident_bytes, wait_address, wait_page,
-            web_pods,
+            Lb, SOON, fresh_namespace, pids_of, remove_namespace, resident_bytes, restart_speakers,
+            wait_address, wait_page, web_pods,
         },
     },
     OWNED, owned, record, settled,
@@ -139,15 +139,7 @@ fn operator_first(cluster: &Cluster) -> Result<()> {
     remove_namespace(cluster, OPERATOR)?;
     wait_served(cluster)?;
     // Speakers that start now still have their rights, and the controller still assigns.
-    cluster.kubectl(&["rollout", "restart", "-n", NAMESPACE, "daemonset/speaker"])?;
-    cluster.kubectl(&[
-        "rollout",
-        "status",
-        "-n",
-        NAMESPACE,
-        "daemonset/speaker",
-        "--timeout=180s",
-    ])?;
+    restart_speakers(cluster)?;
     Lb {
         namespace: SERVED,
         name: "late",

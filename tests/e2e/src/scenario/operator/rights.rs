@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     super::{
         install::NAMESPACE,
-        workload::{Lb, SOON, fresh_namespace, remove_namespace, wait_address, wait_page, web_pods},
+        workload::{SOON, fresh_namespace, remove_namespace, serve_page},
     },
     audit::{self, Request},
     settled,
@@ -129,16 +129,7 @@ fn exercise(cluster: &Cluster) -> Result<()> {
         .collect();
     let manifest = manifest.join("\n---\n");
     cluster.apply(&manifest)?;
-    web_pods(cluster, ns, "web", 2)?;
-    Lb {
-        namespace: ns,
-        name: "web",
-        app: "web",
-        ..Lb::default()
-    }
-    .apply(cluster)?;
-    let address = wait_address(cluster, ns, "web")?;
-    wait_page(cluster, address, SOON)?;
+    serve_page(cluster, ns)?;
     wait_for("every object to be judged", SOON, || {
         let judged = bad.iter().all(|(_, kind, _)| {
             cluster
