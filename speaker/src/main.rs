@@ -69,10 +69,7 @@ fn bind(address: SocketAddr) -> anyhow::Result<UdpSocket> {
     let deadline = std::time::Instant::now() + BIND_PATIENCE;
     loop {
         match UdpSocket::bind(address) {
-            Ok(socket) => {
-                socket.set_nonblocking(true)?;
-                return Ok(socket);
-            }
+            Ok(socket) => return Ok(socket),
             Err(error)
                 if error.kind() == std::io::ErrorKind::AddrInUse && std::time::Instant::now() < deadline =>
             {

@@ -1,5 +1,6 @@
 //! Who may own a service's addresses, and who does.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use metallb_model::{Config, L2Advertisement};
 
 use crate::facts::{EXCLUDE_LABEL, Endpoints, NodeFacts, NodeName, Nodes, Rules, ServiceFacts};
-use crate::rank::Rank;
+use crate::rank::{Rank, Subject};
 use crate::reason::{Exclusion, Refusal, Standing};
 
 /// A node that may own a service's addresses.
@@ -22,8 +23,13 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    fn rank(&self, name: &str, address: IpAddr) -> Rank {
-        Rank::new(name, self.score, address).shunned(self.shunned)
+    fn rank(&self, name: &str, subject: &mut Subject) -> Rank {
+        subject.rank(name, self.score).shunned(self.shunned)
+    }
+
+    /// Whether the other one comes at the same place among the same others.
+    const fn ranks_as(&self, other: &Self) -> bool {
+        self.score == other.score && self.shunned == other.shunned
     }
 }
 
@@ -114,12 +120,7 @@ impl Eligibility {
     /// When no candidate is alive, liveness is ignored: an owner that may be dead is better than none for certain, and a
     /// candidate always holds itself for alive.
     pub fn elect(&self, address: IpAddr, is_live: impl Fn(&str) -> bool) -> Decision {
-        let mut ranked: Vec<(Rank, &NodeName)> = self
-            .candidates
-            .iter()
-            .map(|(name, candidate)| (candidate.rank(name, address), name))
-            .collect();
-        ranked.sort_unstable();
+        let ranked = self.by_rank(address);
         let nobody_live = !ranked.iter().any(|(_, name)| is_live(name));
         let mut standings: BTreeMap<NodeName, Standing> = self
             .excluded
@@ -147,24 +148,54 @@ impl Eligibility {
         }
     }
 
-    /// All candidates in order of rank, best first. `address` is the first of the service.
-    pub fn ranked(&self, address: IpAddr) -> Vec<NodeName> {
+    fn by_rank(&self, address: IpAddr) -> Vec<(Rank, &NodeName)> {
+        let mut subject = Subject::new(address);
         let mut ranked: Vec<(Rank, &NodeName)> = self
             .candidates
             .iter()
-            .map(|(name, candidate)| (candidate.rank(name, address), name))
+            .map(|(name, candidate)| (candidate.rank(name, &mut subject), name))
             .collect();
         ranked.sort_unstable();
-        ranked.into_iter().map(|(_, name)| Arc::clone(name)).collect()
+        ranked
+    }
+
+    /// All candidates in order of rank, best first. `address` is the first of the service.
+    pub fn ranked(&self, address: IpAddr) -> Vec<NodeName> {
+        let ranked = self.by_rank(address).into_iter();
+        ranked.map(|(_, name)| Arc::clone(name)).collect()
+    }
+
+    /// Brings `ranked` up to date, which [`Eligibility::ranked`] made of `before` for the same address: the same result, at a
+    /// cost that goes with what changed.
+    pub fn rerank(&self, before: &Self, address: IpAddr, ranked: &mut Vec<NodeName>) {
+        let (gone, come) = changed(&before.candidates, &self.candidates);
+        // Each that comes is compared with as many as there are bits in their number.
+        if come.len() * 16 > self.candidates.len() {
+            *ranked = self.ranked(address);
+            return;
+        }
+        if !gone.is_empty() {
+            ranked.retain(|name| gone.binary_search(&name).is_err());
+        }
+        let mut subject = Subject::new(address);
+        for (name, candidate) in come {
+            let rank = candidate.rank(name, &mut subject);
+            let place = ranked.partition_point(|other| {
+                let known = self.candidates.get(other);
+                known.is_some_and(|known| known.rank(other, &mut subject) < rank)
+            });
+            ranked.insert(place, Arc::clone(name));
+        }
     }
 
     /// The owner alone, as [`Eligibility::elect`] finds it, without the reasons: what the fast path needs.
     pub fn owner(&self, address: IpAddr, is_live: impl Fn(&str) -> bool) -> Option<&NodeName> {
-        let best = |live_only: bool| {
+        let mut subject = Subject::new(address);
+        let mut best = |live_only: bool| {
             self.candidates
                 .iter()
                 .filter(|(name, _)| !live_only || is_live(name))
-                .map(|(name, candidate)| (candidate.rank(name, address), name))
+                .map(|(name, candidate)| (candidate.rank(name, &mut subject), name))
                 .min()
                 .map(|(_, name)| name)
         };
@@ -181,6 +212,35 @@ pub struct Decision {
     pub standings: BTreeMap<NodeName, Standing>,
     /// No candidate is alive, so all were ranked.
     pub liveness_ignored: bool,
+}
+
+type Candidates = BTreeMap<NodeName, Candidate>;
+
+/// Who is no longer where it was, in order of name, and who is somewhere else or new.
+fn changed<'a>(
+    before: &'a Candidates,
+    after: &'a Candidates,
+) -> (Vec<&'a NodeName>, Vec<(&'a NodeName, &'a Candidate)>) {
+    let (mut gone, mut come) = (Vec::new(), Vec::new());
+    let (mut old, mut new) = (before.iter().peekable(), after.iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (Some((old, _)), Some((new, _))) if Arc::ptr_eq(old, new) => Ordering::Equal,
+            (Some((old, _)), Some((new, _))) => old.cmp(new),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return (gone, come),
+        };
+        let old = old.next_if(|_| order != Ordering::Greater);
+        let new = new.next_if(|_| order != Ordering::Less);
+        if let (Some((_, old)), Some((_, new))) = (old, new)
+            && old.ranks_as(new)
+        {
+            continue;
+        }
+        gone.extend(old.map(|(name, _)| name));
+        come.extend(new);
+    }
 }
 
 fn examine(
@@ -224,4 +284,40 @@ fn examine(
         shunned: rules.shun && node.shunned,
         interfaces,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use metallb_sansio::SeededRng;
+
+    use super::*;
+
+    /// Nodes come, go, and change what they are worth.
+    #[test]
+    fn what_is_brought_up_to_date_is_what_is_made_anew() {
+        let address: IpAddr = "192.0.2.10".parse().expect("address");
+        let mut rng = SeededRng::new(7);
+        let mut now = Eligibility::default();
+        let mut ranked = now.ranked(address);
+        for step in 0..2_000 {
+            let mut next = now.clone();
+            // Mostly few changes, now and then many.
+            for _ in 0..=rng.below(if step % 50 == 0 { 60 } else { 3 }) {
+                let name = NodeName::from(format!("n{}", rng.below(80)));
+                if rng.percent(30) {
+                    next.candidates.remove(&name);
+                } else {
+                    let candidate = Candidate {
+                        score: rng.below(3),
+                        shunned: rng.percent(10),
+                        interfaces: None,
+                    };
+                    next.candidates.insert(name, candidate);
+                }
+            }
+            next.rerank(&now, address, &mut ranked);
+            assert_eq!(ranked, next.ranked(address), "step {step}");
+            now = next;
+        }
+    }
 }

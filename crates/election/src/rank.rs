@@ -19,14 +19,7 @@ impl Rank {
     /// The hash is SHA-256 over the node's name, `#` and the address as text (IPv6 in the form of RFC 5952, as Go
     /// prints it).
     pub fn new(node: &str, score: u64, address: IpAddr) -> Self {
-        let digest = digest::digest(&digest::SHA256, format!("{node}#{address}").as_bytes());
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest.as_ref());
-        Self {
-            shunned: false,
-            score: Reverse(score),
-            hash,
-        }
+        Subject::new(address).rank(node, score)
     }
 
     /// The same, after all that are not shunned when `shunned` is set.
@@ -36,11 +29,43 @@ impl Rank {
     }
 }
 
+/// What nodes are ranked for: an address, written down once for all of them.
+pub(crate) struct Subject {
+    /// `#` and the address.
+    text: String,
+    buffer: Vec<u8>,
+}
+
+impl Subject {
+    pub(crate) fn new(address: IpAddr) -> Self {
+        Self {
+            text: format!("#{address}"),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// As [`Rank::new`].
+    pub(crate) fn rank(&mut self, node: &str, score: u64) -> Rank {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(node.as_bytes());
+        self.buffer.extend_from_slice(self.text.as_bytes());
+        let digest = digest::digest(&digest::SHA256, &self.buffer);
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest.as_ref());
+        Rank {
+            shunned: false,
+            score: Reverse(score),
+            hash,
+        }
+    }
+}
+
 /// The candidates (name and score) in the order in which they own `address`, best first.
 pub fn rank<'a>(candidates: impl IntoIterator<Item = (&'a str, u64)>, address: IpAddr) -> Vec<&'a str> {
+    let mut subject = Subject::new(address);
     let mut ranked: Vec<(Rank, &str)> = candidates
         .into_iter()
-        .map(|(node, score)| (Rank::new(node, score, address), node))
+        .map(|(node, score)| (subject.rank(node, score), node))
         .collect();
     ranked.sort_unstable();
     ranked.into_iter().map(|(_, node)| node).collect()

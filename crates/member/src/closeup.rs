@@ -1,6 +1,7 @@
 //! The part of the machine that watches single peers closely, suspects and judges them, and carries words between them.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use foca::State;
@@ -15,44 +16,41 @@ impl Member {
     /// Watches exactly these peers closely.
     pub(crate) fn watch(&mut self, now: Instant, peers: &BTreeSet<NodeName>) {
         self.watches.set(now, peers);
-        if !self.watches.is_empty() && !core::mem::replace(&mut self.watching, true) {
-            self.timers.set(now, Wake::Watch);
+        self.look_at_watched(now);
+        if self.watches.next().is_some() && !core::mem::replace(&mut self.renewing, true) {
+            self.timers
+                .set(now + self.timing.watch_renewed, Wake::RenewWatches);
         }
     }
 
-    /// Asks those under watch.
-    pub(crate) fn watch_tick(&mut self, now: Instant) {
-        if self.watches.is_empty() {
-            self.watching = false;
+    /// Says again to those under watch that they are, before they forget it.
+    pub(crate) fn renew_watches(&mut self, now: Instant) {
+        let watched: Vec<NodeName> = self.watches.names().cloned().collect();
+        self.renewing = !watched.is_empty();
+        if self.renewing {
+            self.timers
+                .set(now + self.timing.watch_renewed, Wake::RenewWatches);
+        }
+        for name in watched {
+            self.ask_for_beats(&name);
+        }
+    }
+
+    fn ask_for_beats(&mut self, name: &str) {
+        let Some(peer) = self.peers.get(name).filter(|peer| peer.state == PeerState::Alive) else {
             return;
-        }
-        self.timers.set(now + self.timing.watch_every, Wake::Watch);
-        self.look_for_silence(now);
-        let peers = &self.peers;
-        let questions = self
-            .watches
-            .ask(|name| peers.get(name).is_some_and(|peer| peer.state == PeerState::Alive));
-        for (name, number) in questions {
-            let Some(peer) = self.peers.get(&name) else {
-                continue;
-            };
-            let from = self.foca.identity().clone();
-            self.send(peer.address, &Content::Ping { from, number });
-        }
-        // Between two ticks only when somebody is near his time.
-        let next = self.watches.next_silent(self.timing.watch_silence);
-        if let Some(at) = next.filter(|at| *at > now && *at < now + self.timing.watch_every) {
-            self.timers.set(at, Wake::Silence);
-        }
+        };
+        let (to, from) = (peer.address, self.foca.identity().clone());
+        self.send(to, &Content::Watch(from));
     }
 
-    /// Suspects those under watch that have been silent.
-    pub(crate) fn look_for_silence(&mut self, now: Instant) {
-        let silent = self
-            .watches
-            .silent(now, self.timing.watch_every, self.timing.watch_silence);
-        for name in silent {
-            self.watches.restart(now, &name);
+    /// Asks those under watch whose beats are late, and suspects those that have been silent.
+    pub(crate) fn look_at_watched(&mut self, now: Instant) {
+        let due = self.watches.take_due(now);
+        for name in due.ask {
+            self.ask_for_beats(&name);
+        }
+        for name in due.silent {
             let alive = self
                 .peers
                 .get(&name)
@@ -121,13 +119,40 @@ impl Member {
         }
     }
 
-    /// Somebody watches us.
-    pub(crate) fn pinged(&mut self, from: &Identity, number: u32) {
-        let answer = Content::Pong {
-            from: self.foca.identity().clone(),
-            number,
-        };
-        self.send(from.address, &answer);
+    /// Somebody watches us: a beat now, and from now on.
+    pub(crate) fn watched_by(&mut self, now: Instant, watcher: Identity) {
+        // Nobody makes us send to whom we do not know.
+        if !self.peers.contains_key(&watcher.name) {
+            self.counters.rejected += 1;
+            return;
+        }
+        self.beat(watcher.address);
+        self.watchers
+            .insert(watcher.name, (watcher.address, now + self.timing.watch_lasts));
+        if !core::mem::replace(&mut self.beating, true) {
+            self.timers.set(now + self.timing.watch_every, Wake::Beat);
+        }
+    }
+
+    fn beat(&mut self, to: SocketAddr) {
+        let from = self.foca.identity().clone();
+        let number = self.beats;
+        self.send(to, &Content::Beat { from, number });
+    }
+
+    /// The next beat to all who watch us.
+    pub(crate) fn beat_tick(&mut self, now: Instant) {
+        self.watchers.retain(|_, (_, until)| *until > now);
+        self.beating = !self.watchers.is_empty();
+        if !self.beating {
+            return;
+        }
+        self.timers.set(now + self.timing.watch_every, Wake::Beat);
+        self.beats = self.beats.wrapping_add(1);
+        let watchers: Vec<SocketAddr> = self.watchers.values().map(|(address, _)| *address).collect();
+        for to in watchers {
+            self.beat(to);
+        }
     }
 
     /// Says something of the layer above to a peer.

@@ -12,6 +12,9 @@ use crate::Identity;
 /// Longest node name accepted, in bytes: that of a Kubernetes object.
 const NAME_MAX: usize = 253;
 
+const PING: u8 = 0;
+const ACK: u8 = 1;
+
 /// The bytes are not what they should be, or the buffer is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CodecError {
@@ -93,6 +96,49 @@ pub(crate) fn get_identity(buf: &mut impl Buf) -> Result<Identity, CodecError> {
     })
 }
 
+/// What a message of `foca` is, as far as it is a probe or the answer to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProbeMessage {
+    /// The question with this number; whether it carries news of members.
+    Ping { number: u8, news: bool },
+    /// The answer to it.
+    Ack(u8),
+}
+
+/// Looks into a message of `foca`: a probe or the answer to one, and who sent it.
+pub(crate) fn probe_message(body: &[u8]) -> Option<(ProbeMessage, &[u8])> {
+    let rest = &mut &*body;
+    skip_identity(rest)?;
+    let source = &body[..body.len() - rest.len()];
+    skip(rest, size_of::<u16>())?;
+    skip_identity(rest)?;
+    let message = match **rest {
+        [PING, number, ref rest @ ..] => ProbeMessage::Ping {
+            number,
+            news: !matches!(rest, [] | [0, 0]),
+        },
+        [ACK, number, ..] => ProbeMessage::Ack(number),
+        _ => return None,
+    };
+    Some((message, source))
+}
+
+fn skip(buf: &mut &[u8], length: usize) -> Option<()> {
+    *buf = buf.get(length..)?;
+    Some(())
+}
+
+fn skip_identity(buf: &mut &[u8]) -> Option<()> {
+    let name = usize::from(*buf.first()?);
+    skip(buf, 1 + name)?;
+    let ip = match buf.first()? {
+        4 => 4,
+        6 => 16,
+        _ => return None,
+    };
+    skip(buf, 1 + ip + size_of::<u16>() + size_of::<u64>())
+}
+
 fn get_u8(buf: &mut impl Buf) -> Result<u8, CodecError> {
     if buf.has_remaining() {
         Ok(buf.get_u8())
@@ -152,8 +198,8 @@ impl foca::Codec<Identity> for Codec {
             number.map_or(Ok(()), |number| put(&mut buf, &[number]))
         };
         match &header.message {
-            Message::Ping(number) => tagged(0, None, Some(*number)),
-            Message::Ack(number) => tagged(1, None, Some(*number)),
+            Message::Ping(number) => tagged(PING, None, Some(*number)),
+            Message::Ack(number) => tagged(ACK, None, Some(*number)),
             Message::PingReq { target, probe_number } => tagged(2, Some(target), Some(*probe_number)),
             Message::IndirectPing { origin, probe_number } => tagged(3, Some(origin), Some(*probe_number)),
             Message::IndirectAck { target, probe_number } => tagged(4, Some(target), Some(*probe_number)),
@@ -171,8 +217,8 @@ impl foca::Codec<Identity> for Codec {
         let src_incarnation = get_u16(&mut buf)?;
         let dst = get_identity(&mut buf)?;
         let message = match get_u8(&mut buf)? {
-            0 => Message::Ping(get_u8(&mut buf)?),
-            1 => Message::Ack(get_u8(&mut buf)?),
+            PING => Message::Ping(get_u8(&mut buf)?),
+            ACK => Message::Ack(get_u8(&mut buf)?),
             2 => Message::PingReq {
                 target: get_identity(&mut buf)?,
                 probe_number: get_u8(&mut buf)?,

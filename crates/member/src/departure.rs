@@ -1,6 +1,6 @@
 //! The part of the machine that goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -28,6 +28,7 @@ impl Member {
             .map(|(name, peer)| (Arc::clone(name), peer.address))
             .collect();
         self.timers = Timers::new();
+        self.watches.set(now, &BTreeSet::new());
         self.departure = Some(Departure {
             waiting,
             until: now + self.timing.farewell,

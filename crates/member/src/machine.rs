@@ -29,10 +29,10 @@ const FORGIVEN_IN_A_ROW: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub(crate) enum Wake {
     Foca(Timer<Identity>),
-    /// Ask those under close watch.
-    Watch,
-    /// Look who of them has been silent.
-    Silence,
+    /// Tell those under close watch again that they are.
+    RenewWatches,
+    /// Tell who watches us that we are there.
+    Beat,
     /// The time of a suspicion of our own is over.
     Verdict {
         accused: Identity,
@@ -72,8 +72,18 @@ pub struct Member {
     clear_reported: bool,
     /// Peers under close watch.
     pub(crate) watches: Watches,
-    /// The watch has a timer under way.
-    pub(crate) watching: bool,
+    /// [`Wake::RenewWatches`] is under way.
+    pub(crate) renewing: bool,
+    /// Who watches us closely: where they hear, and until when they are believed.
+    pub(crate) watchers: BTreeMap<NodeName, (SocketAddr, Instant)>,
+    /// [`Wake::Beat`] is under way.
+    pub(crate) beating: bool,
+    /// Number of the last beat.
+    pub(crate) beats: u32,
+    /// Whom `foca` probes, by which number.
+    pub(crate) probing: Option<(Identity, u8)>,
+    /// [`Wake::Call`] is under way.
+    calling: bool,
     /// Suspicions told to the layer above.
     pub(crate) suspicions: BTreeMap<NodeName, (Identity, u16)>,
     /// Under way while we go.
@@ -82,21 +92,20 @@ pub struct Member {
 
 impl Member {
     /// A speaker's membership at the start of its life, with no peers yet.
-    pub fn new(now: Instant, config: Config) -> Self {
+    pub fn new(config: Config) -> Self {
         let identity = Identity {
             name: config.node,
             address: config.address,
             generation: config.generation,
         };
         let rng = Xoshiro256PlusPlus::seed_from_u64(config.seed);
-        let mut timers = Timers::new();
-        timers.set(now + config.timing.call_every, Wake::Call);
         Self {
             foca: Foca::new(identity, config.timing.foca(false), rng, Codec),
             sealer: Sealer::new(config.session, config.secret),
             rng: SeededRng::new(config.seed ^ 0x6d65_6d62_6572),
+            watches: Watches::new(&config.timing),
             timing: config.timing,
-            timers,
+            timers: Timers::new(),
             peers: BTreeMap::new(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
@@ -107,8 +116,12 @@ impl Member {
             forgiven: Duration::ZERO,
             recovering_until: None,
             clear_reported: false,
-            watches: Watches::default(),
-            watching: false,
+            renewing: false,
+            watchers: BTreeMap::new(),
+            beating: false,
+            beats: 0,
+            probing: None,
+            calling: false,
             suspicions: BTreeMap::new(),
             departure: None,
         }
@@ -177,6 +190,7 @@ impl Member {
                 self.hearsay = Some(self.suspected());
                 self.drive(now, |foca, collected| foca.handle_data(body, collected));
                 self.hearsay = None;
+                self.probe_heard(now, body);
             }
             Content::Accusation {
                 accuser,
@@ -191,8 +205,11 @@ impl Member {
             }
             Content::Farewell { .. } => {}
             Content::Talk { from, body } => self.heard(&from, body),
-            Content::Ping { from, number } => self.pinged(&from, number),
-            Content::Pong { from, number } => self.watches.answered(now, &from.name, number),
+            Content::Watch(from) => self.watched_by(now, from),
+            Content::Beat { from, number } => {
+                self.watches.beat(now, &from.name, number);
+                self.spoke(now, &from);
+            }
         }
     }
 
@@ -301,8 +318,13 @@ impl Member {
 
     /// Does what `foca` asked for.
     fn act(&mut self, now: Instant, collected: Collected) {
+        let mut answered = None;
         for (to, body) in collected.sends {
-            self.send(to.address, &Content::Swim(&body));
+            let spared = self.probe_sent(now, &to, &body);
+            if spared.is_none() {
+                self.send(to.address, &Content::Swim(&body));
+            }
+            answered = answered.or(spared);
         }
         for (after, timer) in collected.timers {
             if let Timer::ChangeSuspectToDown {
@@ -314,6 +336,10 @@ impl Member {
                 self.suspected_now(now, member_id.clone(), *incarnation);
             }
             self.timers.set(now + after, Wake::Foca(timer));
+        }
+        if let Some(answer) = answered {
+            self.drive(now, |foca, collected| foca.handle_data(&answer, collected));
+            self.probe_heard(now, &answer);
         }
         if collected.members_changed {
             self.compare(now);
@@ -338,7 +364,7 @@ impl Member {
     /// Whether we were stalled, in which case the peers get the time that we slept and what they sent meanwhile is read
     /// before anything is held against them.
     fn forgive_own_stall(&mut self, now: Instant) -> bool {
-        let Some(due) = self.timers.next() else {
+        let Some(due) = self.poll_timeout() else {
             return false;
         };
         let late = now - due;
@@ -396,16 +422,16 @@ impl Member {
                     self.spread(now);
                 }
             }
-            Wake::Watch => self.watch_tick(now),
-            Wake::Silence => self.look_for_silence(now),
+            Wake::RenewWatches => self.renew_watches(now),
+            Wake::Beat => self.beat_tick(now),
             Wake::Verdict { accused, incarnation } => self.verdict(now, accused, incarnation),
             Wake::Farewell => self.farewell_tick(now),
             Wake::Accuse { accused, incarnation } => self.accuse(now, accused, incarnation),
             Wake::Call => {
                 self.forget_unlisted(now);
                 self.call(now);
-                let jitter = self.rng.up_to(self.timing.call_every / 4);
-                self.timers.set(now + self.timing.call_every + jitter, Wake::Call);
+                self.calling = false;
+                self.keep_calling(now);
             }
             Wake::CallPresumed => self.call_presumed(now),
             Wake::EndPresumption => self.end_presumption(now),
@@ -457,13 +483,14 @@ impl Machine for Member {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        self.timers.next().into_iter().chain(self.watches.next()).min()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         if self.departure.is_none() && self.forgive_own_stall(now) {
             return;
         }
+        self.look_at_watched(now);
         while let Some(wake) = self.timers.pop_due(now) {
             let keys = matches!(wake, Wake::Keys);
             self.wake(now, wake);

@@ -13,8 +13,8 @@ const KIND_ACCUSATION: u8 = 1;
 const KIND_LEAVING: u8 = 2;
 const KIND_FAREWELL: u8 = 3;
 const KIND_TALK: u8 = 4;
-const KIND_PING: u8 = 5;
-const KIND_PONG: u8 = 6;
+const KIND_WATCH: u8 = 5;
+const KIND_BEAT: u8 = 6;
 
 /// A datagram's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,18 +46,13 @@ pub(crate) enum Content<'a> {
         /// What.
         body: &'a [u8],
     },
-    /// "Are you there?" from who watches one peer closely.
-    Ping {
-        /// Who asks.
+    /// "I watch you": asks for a beat now and one after the other for a while.
+    Watch(Identity),
+    /// "I am there", to who watches.
+    Beat {
+        /// Who is.
         from: Identity,
-        /// Which question.
-        number: u32,
-    },
-    /// "I am", with the number of the question.
-    Pong {
-        /// Who answers.
-        from: Identity,
-        /// Which question.
+        /// Counts up, so that losses are seen.
         number: u32,
     },
 }
@@ -94,13 +89,12 @@ impl<'a> Content<'a> {
                 put_identity(from, &mut bytes)?;
                 bytes.extend_from_slice(body);
             }
-            Self::Ping { from, number } => {
-                bytes.push(KIND_PING);
+            Self::Watch(from) => {
+                bytes.push(KIND_WATCH);
                 put_identity(from, &mut bytes)?;
-                bytes.put_u32(*number);
             }
-            Self::Pong { from, number } => {
-                bytes.push(KIND_PONG);
+            Self::Beat { from, number } => {
+                bytes.push(KIND_BEAT);
                 put_identity(from, &mut bytes)?;
                 bytes.put_u32(*number);
             }
@@ -132,11 +126,8 @@ impl<'a> Content<'a> {
                 let from = get_identity(&mut rest)?;
                 return Ok(Self::Talk { from, body: rest });
             }
-            KIND_PING => Self::Ping {
-                from: get_identity(&mut rest)?,
-                number: get_u32(&mut rest)?,
-            },
-            KIND_PONG => Self::Pong {
+            KIND_WATCH => Self::Watch(get_identity(&mut rest)?),
+            KIND_BEAT => Self::Beat {
                 from: get_identity(&mut rest)?,
                 number: get_u32(&mut rest)?,
             },
@@ -177,11 +168,8 @@ mod tests {
                 from: id("a"),
                 body: b"words",
             },
-            Content::Ping {
-                from: id("a"),
-                number: 7,
-            },
-            Content::Pong {
+            Content::Watch(id("a")),
+            Content::Beat {
                 from: id("a"),
                 number: 7,
             },

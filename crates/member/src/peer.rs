@@ -23,6 +23,10 @@ pub(crate) struct Peer {
     pub(crate) since: Instant,
     /// Others say that it is dead, which we had no reason to suspect: until then it may contradict.
     pub(crate) doubted_until: Option<Instant>,
+    /// When it last said something of its own accord: a probe or a beat, no answer.
+    pub(crate) spoke: Option<Instant>,
+    /// Probes of it that were spared since the last one.
+    pub(crate) spared: u8,
 }
 
 impl Peer {
@@ -35,6 +39,8 @@ impl Peer {
             listed: false,
             since: now,
             doubted_until: None,
+            spoke: None,
+            spared: 0,
         }
     }
 

@@ -28,10 +28,14 @@ pub struct Timing {
     pub stall: Duration,
     /// How long after an own stall suspicion takes `suspicion_after_stall` instead.
     pub recovery: Duration,
-    /// How often a peer that is watched closely is asked.
+    /// How often a peer that is watched closely says that it is there.
     pub watch_every: Duration,
-    /// After how long without an answer a peer that is watched closely is suspected.
+    /// After how long of silence a peer that is watched closely is suspected.
     pub watch_silence: Duration,
+    /// How often a peer that is watched closely is told so.
+    pub watch_renewed: Duration,
+    /// How long it believes it.
+    pub watch_lasts: Duration,
     /// How often a speaker that stops says so to those who have not answered.
     pub farewell_every: Duration,
     /// How long it waits for their answers at most.
@@ -59,6 +63,8 @@ impl Default for Timing {
             stall: Duration::from_millis(40),
             watch_every: Duration::from_millis(50),
             watch_silence: Duration::from_millis(120),
+            watch_renewed: Duration::from_millis(600),
+            watch_lasts: Duration::from_millis(1_500),
             farewell_every: Duration::from_millis(25),
             farewell: Duration::from_millis(400),
             recovery: Duration::from_secs(5),

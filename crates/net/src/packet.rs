@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use libc::{c_int, c_void, sockaddr_ll, socklen_t};
 use socket2::{Domain, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::fd;
@@ -131,12 +132,13 @@ impl PacketSocket {
         }
     }
 
-    /// Receives one frame if one is waiting.
+    /// Receives one frame if one was waiting when the runtime last looked or one has been received since.
     ///
     /// # Errors
     /// As [`PacketSocket::receive`], and `WouldBlock` when none is waiting.
     pub fn try_receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        read(self.socket.get_ref(), buffer)
+        self.socket
+            .try_io(Interest::READABLE, |socket| read(socket, buffer))
     }
 
     /// Room for one frame.

@@ -8,16 +8,18 @@
 //! Three parts, no dependencies:
 //! * [`Instant`]: a point on the driver's monotonic clock;
 //! * [`Machine`]: the interface;
-//! * [`Timers`] and [`SeededRng`]: what most machines need inside.
+//! * [`Timers`], [`Deadlines`] and [`SeededRng`]: what most machines need inside.
 
 #![forbid(unsafe_code)]
 
+mod deadlines;
 mod instant;
 mod machine;
 mod rng;
 mod timers;
 
 pub use core::time::Duration;
+pub use deadlines::Deadlines;
 pub use instant::Instant;
 pub use machine::Machine;
 pub use rng::SeededRng;

@@ -56,6 +56,7 @@ impl Engine {
     }
 
     fn joined(&mut self, now: Instant, node: NodeName) {
+        self.watch_again = true;
         self.away.remove(&node);
         self.found_gone.remove(&node);
         self.suspects.remove(&node);
@@ -81,6 +82,7 @@ impl Engine {
     }
 
     fn lost(&mut self, now: Instant, node: NodeName) {
+        self.watch_again = true;
         self.suspects.remove(&node);
         self.once_lost.insert(Arc::clone(&node));
         let spoke = matches!(self.member.state(&node), Some(PeerState::Dead | PeerState::Left));
@@ -104,6 +106,7 @@ impl Engine {
 
     /// Those who may become the deputy of somebody because this one is suspected look at that one now.
     fn suspected(&mut self, now: Instant, node: &NodeName) {
+        self.watch_again = true;
         let troubled = !self.away.is_empty() || !self.suspects.is_empty();
         if self.suspects.insert(Arc::clone(node)) && troubled {
             self.decide_troubled(now, node);
@@ -111,6 +114,7 @@ impl Engine {
     }
 
     fn unsuspected(&mut self, now: Instant, node: &NodeName) {
+        self.watch_again = true;
         if self.suspects.remove(node) && (!self.away.is_empty() || !self.suspects.is_empty()) {
             self.decide_troubled(now, node);
         }
@@ -221,6 +225,7 @@ impl Engine {
         if self.away.remove(node).is_none() {
             return;
         }
+        self.watch_again = true;
         for key in self.concerned(node) {
             self.decide(now, &key, &Cause::NodeLost(Arc::clone(node)));
         }
@@ -233,6 +238,9 @@ impl Engine {
 
     /// Has membership watch, and the LAN asked for, whom this node is the deputy of.
     pub(crate) fn follow_watch(&mut self, now: Instant) {
+        if !core::mem::take(&mut self.watch_again) {
+            return;
+        }
         let watched: BTreeSet<NodeName> = self
             .deputies
             .keys()

@@ -10,7 +10,8 @@ use metallb_l2::{Entry, InterfaceIndex, Interfaces, MacAddr};
 use metallb_sansio::{Instant, Machine as _};
 
 use crate::engine::{Engine, Output};
-use crate::service::{Holding, Service, digest};
+use crate::handover::YIELD_IN_SILENCE;
+use crate::service::{Holding, Service};
 use crate::{Cause, Change, Directive, ServiceKey};
 
 /// How long a service that is no longer announced is remembered, so that who has not heard of it yet is told.
@@ -96,7 +97,7 @@ impl Engine {
         self.freshest = self.freshest.max(version);
         let Some(plan) = plan else {
             self.asking.remove(&key);
-            self.tombstones.insert(key.clone(), (version, now + TOMBSTONE));
+            self.tombstones.set(key.clone(), now + TOMBSTONE, version);
             // Whoever owned it may learn it from us first.
             let owner = self.owner(&key).filter(|owner| self.member.is_live(owner));
             if let Some(owner) = owner.filter(|owner| *owner != self.member.node()).cloned() {
@@ -118,8 +119,15 @@ impl Engine {
         for address in before.iter().filter(|address| !plan.addresses.contains(address)) {
             self.let_go(now, &key, *address);
         }
-        service.ranked = plan.eligibility.ranked(plan.addresses[0]);
-        service.digest = digest(&plan);
+        let first = plan.addresses[0];
+        match &service.plan {
+            Some(before) if before.addresses[0] == first => {
+                let (before, now) = (&before.eligibility, &plan.eligibility);
+                now.rerank(before, first, &mut service.ranked);
+            }
+            _ => service.ranked = plan.eligibility.ranked(first),
+        }
+        service.digest = self.digests.of(&plan);
         service.plan = Some(plan);
         service.version = version;
         if service.adoption().is_none() {
@@ -211,20 +219,19 @@ impl Engine {
 
     /// Whoever answered goes on until the successor is heard.
     fn yield_to(&mut self, now: Instant, key: &ServiceKey, service: &mut Service, successor: &NodeName) {
-        let (heard, stood_in_for) = match &service.holding {
+        let stood_in_for = match &service.holding {
             Holding::Nothing => return,
-            Holding::Owner => (now, None),
-            Holding::StandIn(owner) => (now, Some(Arc::clone(owner))),
+            Holding::Owner => None,
+            Holding::StandIn(owner) => Some(Arc::clone(owner)),
             Holding::Yielding { to, .. } if to == successor => return,
-            Holding::Yielding { stood_in_for, .. } => (now, stood_in_for.clone()),
+            Holding::Yielding { stood_in_for, .. } => stood_in_for.clone(),
         };
         service.holding = Holding::Yielding {
             to: Arc::clone(successor),
-            heard,
-            until: None,
+            heard: false,
             stood_in_for,
         };
-        self.yielding.insert(key.clone());
+        self.yielding.set(key.clone(), now + YIELD_IN_SILENCE, ());
         self.handovers.tell(now, successor, key);
     }
 
@@ -233,6 +240,7 @@ impl Engine {
         if service.deputy_of == owner {
             return;
         }
+        self.watch_again = true;
         if let Some(before) = core::mem::replace(&mut service.deputy_of, owner.clone())
             && let Some(services) = self.deputies.get_mut(&before)
         {

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use metallb_election::{NodeName, Standing};
 use metallb_l2::{Announcer, ConflictPolicy, ForeignClaim, InterfaceIndex, Link, MacAddr, Probing};
 use metallb_member::{Member, Secret};
-use metallb_sansio::{Instant, Machine, Timers};
+use metallb_sansio::{Deadlines, Instant, Machine, Timers};
 
 use crate::away::{GRACE, News};
 use crate::decide::Hold;
 use crate::handover::Handovers;
 use crate::neighbours::Neighbours;
 use crate::nodeprobe::NodeProbe;
-use crate::service::Service;
+use crate::service::{Digests, Service};
 use crate::strict::{STAND_IN_MAX, Strict};
 use crate::talk::Talk;
 use crate::{Cause, Change, Directive, MemberReport, ServiceKey, ServiceReport};
@@ -164,14 +164,15 @@ pub struct Engine {
     pub(crate) announcer: Announcer,
     pub(crate) options: Options,
     pub(crate) services: BTreeMap<ServiceKey, Service>,
+    pub(crate) digests: Digests,
     /// For each address, the services for which this node answers and that have it.
     pub(crate) held: BTreeMap<IpAddr, BTreeMap<ServiceKey, Hold>>,
-    /// Services that this node answers for until somebody else is heard.
-    pub(crate) yielding: BTreeSet<ServiceKey>,
-    /// Services of which somebody told us more than we know ourselves.
-    pub(crate) leases: BTreeSet<ServiceKey>,
-    /// Services that are no longer announced: in which version, and until when that is remembered.
-    pub(crate) tombstones: BTreeMap<ServiceKey, (u64, Instant)>,
+    /// Services that this node answers for until somebody else is heard, or until then.
+    pub(crate) yielding: Deadlines<ServiceKey>,
+    /// Services of which somebody told us more than we know ourselves, until it was to be told again.
+    pub(crate) leases: Deadlines<ServiceKey>,
+    /// Services that are no longer announced, in which version, as long as that is remembered.
+    pub(crate) tombstones: Deadlines<ServiceKey, u64>,
     /// The version of the freshest plan that this node was told.
     pub(crate) freshest: u64,
     pub(crate) handovers: Handovers,
@@ -197,6 +198,8 @@ pub struct Engine {
     pub(crate) deputies: BTreeMap<NodeName, BTreeSet<ServiceKey>>,
     /// Whom membership watches closely for us.
     pub(crate) watched: BTreeSet<NodeName>,
+    /// What decides whom we watch and probe may have changed.
+    pub(crate) watch_again: bool,
     pub(crate) neighbours: Neighbours,
     pub(crate) probe: NodeProbe,
     /// Stations that are no strangers although they are in no membership.
@@ -227,16 +230,17 @@ impl Engine {
         }
         Self {
             neighbours,
-            member: Member::new(now, config),
+            member: Member::new(config),
             announcer: Announcer::with_policy(options.conflicts)
                 .with_probing(options.probing)
                 .with_refresh(options.refresh),
             options,
             services: BTreeMap::new(),
+            digests: Digests::default(),
             held: BTreeMap::new(),
-            yielding: BTreeSet::new(),
-            leases: BTreeSet::new(),
-            tombstones: BTreeMap::new(),
+            yielding: Deadlines::new(),
+            leases: Deadlines::new(),
+            tombstones: Deadlines::new(),
             freshest: 0,
             handovers: Handovers::default(),
             asking: BTreeSet::new(),
@@ -250,6 +254,7 @@ impl Engine {
             suspects: BTreeSet::new(),
             deputies: BTreeMap::new(),
             watched: BTreeSet::new(),
+            watch_again: false,
             probe: NodeProbe::default(),
             acquaintances: BTreeSet::new(),
             unknown: BTreeMap::new(),

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use metallb_election::NodeName;
 use metallb_l2::{ForeignClaim, Interfaces};
-use metallb_sansio::{Instant, Machine as _};
+use metallb_sansio::{Deadlines, Instant, Machine as _};
 
+use crate::decide::Hold;
 use crate::engine::Engine;
-use crate::service::{Adopted, Holding};
+use crate::service::{Adopted, Holding, Service};
 use crate::talk::{Talk, View};
 use crate::{Cause, ServiceKey};
 
@@ -29,120 +30,72 @@ const LEASE: Duration = Duration::from_secs(3);
 const LEASE_ASK: Duration = Duration::from_millis(400);
 /// How long whoever yields goes on although the successor says nothing at all. It is alive by membership, so it is heard in
 /// time or found dead before.
-const YIELD_IN_SILENCE: Duration = Duration::from_millis(800);
+pub(crate) const YIELD_IN_SILENCE: Duration = Duration::from_millis(800);
 
 /// How long whoever yields goes on after the successor was heard: a question may have reached that one before it answered,
 /// and this one not yet. Shorter than the time to the successor's second announcement, which has the last word.
 const OVERLAP: Duration = Duration::from_millis(30);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Telling {
-    due: Instant,
     tries: u32,
     /// The peer believes what it was told, but does not know it by itself yet.
     leased: bool,
 }
 
-/// What is being told to whom.
+/// What is being told to whom, and when again.
 #[derive(Default)]
 pub(crate) struct Handovers {
-    tellings: BTreeMap<(NodeName, ServiceKey), Telling>,
+    tellings: Deadlines<(NodeName, ServiceKey), Telling>,
 }
 
 impl Handovers {
     /// Tells a peer how this node sees the service, until it agrees.
     pub(crate) fn tell(&mut self, now: Instant, peer: &NodeName, key: &ServiceKey) {
-        let telling = Telling {
-            due: now,
-            tries: 0,
-            leased: false,
-        };
-        self.tellings.insert((Arc::clone(peer), key.clone()), telling);
-    }
-
-    pub(crate) fn next(&self) -> Option<Instant> {
-        self.tellings.values().map(|telling| telling.due).min()
+        let who = (Arc::clone(peer), key.clone());
+        self.tellings.set(who, now, Telling::default());
     }
 }
 
 impl Engine {
     /// When something of this is due.
     pub(crate) fn handover_timeout(&self) -> Option<Instant> {
-        let yields = self
-            .yielding
-            .iter()
-            .filter_map(|key| match &self.services.get(key)?.holding {
-                Holding::Yielding { heard, until, .. } => Some(until.unwrap_or(*heard + YIELD_IN_SILENCE)),
-                _ => None,
-            });
-        let leases = self
-            .leases
-            .iter()
-            .filter_map(|key| Some(self.services.get(key)?.adopted.as_ref()?.until));
-        self.handovers
-            .next()
-            .into_iter()
-            .chain(yields)
-            .chain(leases)
-            .min()
+        let all = [
+            self.handovers.tellings.next(),
+            self.yielding.next(),
+            self.leases.next(),
+        ];
+        all.into_iter().flatten().min()
     }
 
     /// Says what is due and lets go what nobody will take.
     pub(crate) fn handover_tick(&mut self, now: Instant) {
-        let due: Vec<(NodeName, ServiceKey)> = self
-            .handovers
-            .tellings
-            .iter()
-            .filter(|(_, telling)| telling.due <= now)
-            .map(|(who, _)| who.clone())
-            .collect();
         let mut said: BTreeMap<NodeName, Vec<View>> = BTreeMap::new();
-        for who in due {
+        while let Some((who, mut telling)) = self.handovers.tellings.pop_due(now) {
             let (peer, key) = &who;
             let yielding = self.yields_to(key, peer);
             let view = self.view(key, false).filter(|_| self.member.is_live(peer));
-            let Some(telling) = self.handovers.tellings.get_mut(&who) else {
-                continue;
-            };
             telling.tries += 1;
             let (Some(view), true) = (view, telling.tries <= TRIES || yielding || telling.leased) else {
-                self.handovers.tellings.remove(&who);
                 continue;
             };
-            telling.due = now
-                + if telling.leased && !yielding {
-                    LEASE_EVERY
-                } else if telling.tries < QUICK_TRIES {
-                    REPEAT
-                } else {
-                    SLOW
-                };
+            let again = if telling.leased && !yielding {
+                LEASE_EVERY
+            } else if telling.tries < QUICK_TRIES {
+                REPEAT
+            } else {
+                SLOW
+            };
             said.entry(Arc::clone(peer)).or_default().push(view);
+            self.handovers.tellings.set(who, now + again, telling);
         }
         for (peer, views) in said {
             self.say(now, &peer, Talk::pack(views));
         }
-        let over = |key: &&ServiceKey| match self.services.get(*key).map(|service| &service.holding) {
-            Some(Holding::Yielding { heard, until, .. }) => until.unwrap_or(*heard + YIELD_IN_SILENCE) <= now,
-            _ => false,
-        };
-        let silent: Vec<ServiceKey> = self.yielding.iter().filter(over).cloned().collect();
-        for key in silent {
+        while let Some((key, ())) = self.yielding.pop_due(now) {
             self.let_yielded_go(now, &key);
         }
-        let over: Vec<ServiceKey> = self
-            .leases
-            .iter()
-            .filter(|key| {
-                let adopted = self
-                    .services
-                    .get(*key)
-                    .and_then(|service| service.adopted.as_ref());
-                adopted.is_none_or(|adopted| adopted.until <= now)
-            })
-            .cloned()
-            .collect();
-        for key in over {
+        while let Some((key, ())) = self.leases.pop_due(now) {
             let adopted = self
                 .services
                 .get_mut(&key)
@@ -150,18 +103,17 @@ impl Engine {
             if let Some(adopted) = adopted
                 && !core::mem::replace(&mut adopted.asked, true)
             {
-                adopted.until = now + LEASE_ASK;
+                self.leases.set(key.clone(), now + LEASE_ASK, ());
                 self.tell_all(now, &key);
                 continue;
             }
-            self.leases.remove(&key);
             if let Some(service) = self.services.get_mut(&key) {
                 service.adopted = None;
                 self.decide(now, &key, &Cause::Plan);
                 self.forget_if_unplanned(now, &key);
             }
         }
-        self.tombstones.retain(|_, (_, until)| *until > now);
+        while self.tombstones.pop_due(now).is_some() {}
     }
 
     pub(crate) fn say(&mut self, now: Instant, peer: &NodeName, words: Vec<Vec<u8>>) {
@@ -179,9 +131,10 @@ impl Engine {
     /// The successor of a service that this node answers for was heard.
     fn successor_heard(&mut self, now: Instant, key: &ServiceKey) {
         if let Some(service) = self.services.get_mut(key)
-            && let Holding::Yielding { until, .. } = &mut service.holding
+            && let Holding::Yielding { heard, .. } = &mut service.holding
+            && !core::mem::replace(heard, true)
         {
-            until.get_or_insert(now + OVERLAP);
+            self.yielding.set(key.clone(), now + OVERLAP, ());
         }
     }
 
@@ -221,7 +174,7 @@ impl Engine {
             interfaces: None,
         };
         let Some(service) = self.services.get(key) else {
-            return self.tombstones.get(key).map(|(version, _)| nobody(*version));
+            return self.tombstones.get(key).map(|version| nobody(*version));
         };
         let interfaces = service
             .owner
@@ -238,12 +191,22 @@ impl Engine {
             holds: match &service.holding {
                 Holding::Nothing => false,
                 Holding::Owner => service.addresses().iter().all(|a| self.is_granted(*a)),
-                Holding::StandIn(_) | Holding::Yielding { .. } => true,
+                // Who does not know the owner's hardware address yet answers nobody.
+                Holding::StandIn(_) => self.stands_in(key, service),
+                Holding::Yielding { .. } => true,
             },
             settled: service.adoption().is_none() && service.asking.is_none(),
             addresses: service.addresses().to_vec(),
             interfaces,
             ..nobody(0)
+        })
+    }
+
+    /// Whether this node, which stands in for the owner of a service, has what it takes to answer for all its addresses.
+    fn stands_in(&self, key: &ServiceKey, service: &Service) -> bool {
+        service.addresses().iter().all(|address| {
+            let hold = self.held.get(address).and_then(|services| services.get(key));
+            hold.is_some_and(|hold| !matches!(hold, Hold::StandIn(macs) if macs.is_empty()))
         })
     }
 
@@ -285,7 +248,7 @@ impl Engine {
             (Some(service), _) => (service.version(), service.digest()),
             // Nobody goes on working out plans for what is gone, so its version stands still. A plan made with news of nodes
             // that are here too may know less of services.
-            (None, Some((version, _))) => (self.freshest.max(*version), 0),
+            (None, Some(version)) => (self.freshest.max(*version), 0),
             (None, None) => (0, 0),
         };
         // What a peer was itself told it may not pass on, or two that believe each other would go on for ever.
@@ -296,8 +259,8 @@ impl Engine {
             && view.settled
             && (adopted.version, &adopted.owner) == (view.version, &view.owner)
         {
-            adopted.until = now + LEASE;
             adopted.asked = false;
+            self.leases.set(key.clone(), now + LEASE, ());
         }
         // Whoever is behind is told, and told again, until it knows by itself.
         let who = (Arc::clone(from), key.clone());
@@ -305,19 +268,20 @@ impl Engine {
             Some(service) => {
                 service.plan.is_some() && service.adoption().is_none() && service.asking.is_none()
             }
-            None => self.tombstones.contains_key(&key),
+            None => self.tombstones.contains(&key),
         };
         let behind = view.version < mine && view.digest != digest;
-        if settled && (behind || !view.settled) && !self.handovers.tellings.contains_key(&who) {
+        if settled && (behind || !view.settled) && !self.handovers.tellings.contains(&who) {
             self.handovers.tell(now, from, &key);
         }
-        if let Some(service) = self.services.get_mut(&key)
-            && let Holding::Yielding { to, heard, .. } = &mut service.holding
+        if let Some(Holding::Yielding { to, heard, .. }) =
+            self.services.get(&key).map(|service| &service.holding)
             && to == from
         {
-            *heard = now;
             if view.holds {
                 self.successor_heard(now, &key);
+            } else if !heard {
+                self.yielding.set(key.clone(), now + YIELD_IN_SILENCE, ());
             }
         }
         let agreed = {
@@ -366,10 +330,9 @@ impl Engine {
                     .interfaces
                     .as_ref()
                     .map_or(Interfaces::All, |names| names.iter().cloned().collect()),
-                until: now + LEASE,
                 asked: false,
             });
-            self.leases.insert(key.clone());
+            self.leases.set(key.clone(), now + LEASE, ());
         }
         let after = self.services[key].addresses();
         for address in before.iter().filter(|address| !after.contains(address)) {

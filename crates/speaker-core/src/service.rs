@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use metallb_election::{Candidate, NodeName};
+use metallb_election::{Candidate, Eligibility, NodeName};
 use metallb_l2::Interfaces;
 use metallb_sansio::Instant;
 
@@ -18,9 +18,7 @@ pub(crate) struct Adopted {
     pub(crate) owner: Option<NodeName>,
     pub(crate) addresses: Arc<[IpAddr]>,
     pub(crate) interfaces: Interfaces,
-    /// It is said again as long as it is true.
-    pub(crate) until: Instant,
-    /// It was not said again, and the others are asked whether it is still so: whoever said it may have died.
+    /// It is said again as long as it is true. It was not, and the others are asked whether it is still so: whoever said it may have died.
     pub(crate) asked: bool,
 }
 
@@ -54,10 +52,8 @@ pub(crate) enum Holding {
     Yielding {
         /// Who is to answer.
         to: NodeName,
-        /// When that one last said that it does not yet, or when this began.
-        heard: Instant,
-        /// It was heard: until then answers go on, for questions that were under way.
-        until: Option<Instant>,
+        /// It was heard: answers go on for a moment only, for questions that were under way.
+        heard: bool,
         /// Answers go on in the name of this node.
         stood_in_for: Option<NodeName>,
     },
@@ -146,32 +142,69 @@ impl Service {
     }
 }
 
-/// A number that is the same for equal plans, on every node and in every life (FNV-1a).
-pub(crate) fn digest(plan: &Plan) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut eat = |bytes: &[u8]| {
-        for byte in bytes.iter().chain(&[0xff]) {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+/// Makes numbers that are the same for equal plans, on every node and in every life.
+#[derive(Default)]
+pub(crate) struct Digests {
+    /// Most plans share what the last one had.
+    last: Option<(Arc<Eligibility>, u64)>,
+}
+
+impl Digests {
+    pub(crate) fn of(&mut self, plan: &Plan) -> u64 {
+        let shared = match &self.last {
+            Some((known, digest)) if Arc::ptr_eq(known, &plan.eligibility) => *digest,
+            _ => {
+                let digest = digest(&plan.eligibility);
+                self.last = Some((Arc::clone(&plan.eligibility), digest));
+                digest
+            }
+        };
+        let mut hash = Fnv::default();
+        hash.eat(&shared.to_be_bytes());
+        for address in plan.addresses.iter() {
+            match address {
+                IpAddr::V4(ip) => hash.eat(&ip.octets()),
+                IpAddr::V6(ip) => hash.eat(&ip.octets()),
+            }
         }
-    };
-    for address in plan.addresses.iter() {
-        eat(address.to_string().as_bytes());
+        hash.0
     }
-    eat(&[u8::from(plan.eligibility.go)]);
-    for (node, candidate) in &plan.eligibility.candidates {
-        eat(node.as_bytes());
-        eat(&candidate.score.to_be_bytes());
-        eat(&[u8::from(candidate.shunned)]);
-        for name in candidate.interfaces.iter().flatten() {
-            eat(name.as_bytes());
+}
+
+/// FNV-1a of 64 bits, with an end after each thing.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn eat(&mut self, bytes: &[u8]) {
+        for byte in bytes.iter().chain(&[0xff]) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        eat(if candidate.interfaces.is_some() {
+    }
+}
+
+fn digest(eligibility: &Eligibility) -> u64 {
+    let mut hash = Fnv::default();
+    hash.eat(&[u8::from(eligibility.go)]);
+    for (node, candidate) in &eligibility.candidates {
+        hash.eat(node.as_bytes());
+        hash.eat(&candidate.score.to_be_bytes());
+        hash.eat(&[u8::from(candidate.shunned)]);
+        for name in candidate.interfaces.iter().flatten() {
+            hash.eat(name.as_bytes());
+        }
+        hash.eat(if candidate.interfaces.is_some() {
             b"some"
         } else {
             b"all"
         });
     }
-    hash
+    hash.0
 }
 
 /// The interfaces that a plan allows a node, for the announcer.

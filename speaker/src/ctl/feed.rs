@@ -19,6 +19,8 @@ pub(super) const SLICES: &str = "endpoint slices";
 pub(super) const NODES: &str = "nodes";
 pub(super) const PODS: &str = "speaker pods";
 pub(super) const CONFIGURATION: &str = "configuration";
+/// The other speakers.
+pub(super) const MEMBERSHIP: &str = "membership";
 /// Everything that has to be listed once before anything is decided.
 pub(super) const WATCHES: [&str; 5] = [SERVICES, SLICES, NODES, PODS, CONFIGURATION];
 

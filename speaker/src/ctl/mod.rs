@@ -26,10 +26,10 @@ use kube::{Api, Client};
 use metallb_api::names::{events, labels};
 use metallb_election::Rules;
 use metallb_kubeio::{EventSink, WatchConfig, thin, watch, watch_own_configuration};
-use metallb_member::Secret;
+use metallb_member::{PeerState, Secret};
 use metallb_model::Kind;
 use metallb_net::Exclusions;
-use metallb_speaker_core::{Input, LINGER, Planner};
+use metallb_speaker_core::{Input, LINGER, MemberReport, Planner};
 use metallb_telemetry::Health;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -43,7 +43,7 @@ use self::statuses::{Statuses, Writer};
 use self::tenure::Tenure;
 use crate::args::Args;
 use crate::files;
-use crate::wire::{Command, News, Wire};
+use crate::wire::{Command, News, Reporter, Wire};
 
 /// How often mounted files are looked at.
 const FILES_EVERY: Duration = Duration::from_secs(5);
@@ -51,6 +51,9 @@ const FILES_EVERY: Duration = Duration::from_secs(5);
 const BATCH: usize = 256;
 /// How long the last events may take when the process stops.
 const FLUSH: Duration = Duration::from_secs(1);
+
+/// How often is asked whether the other speakers were met.
+const MEETING: Duration = Duration::from_millis(50);
 
 type Watches = Pin<Box<dyn Stream<Item = Seen>>>;
 
@@ -60,7 +63,7 @@ pub(crate) async fn run(args: &Args, mut wire: Wire) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let client = metallb_kubeio::connect_in_pod()?;
     let namespace = args.own_namespace();
-    let health = Health::waiting_for(&feed::WATCHES);
+    let health = Health::waiting_for(&[&feed::WATCHES[..], &[feed::MEMBERSHIP]].concat());
     let metrics = Metrics::new(&args.node_name, wire.reporter())?;
     let planner = Arc::new(Mutex::new(Planner::with_rules(Rules {
         ignore_exclude_label: args.ignore_exclude_lb,
@@ -152,6 +155,24 @@ pub(crate) async fn run(args: &Args, mut wire: Wire) -> anyhow::Result<()> {
     control.leave(&sink).await
 }
 
+/// Ready is a speaker that has met the others, or found out that they are not there: a rolling restart goes on to the next when this
+/// one is, and the next is followed only by who knows it.
+async fn ready_once_met(reporter: Reporter, health: Health) {
+    loop {
+        match reporter.members().await {
+            Ok(members) => {
+                let unmet = |member: &MemberReport| member.state == Some(PeerState::Presumed);
+                if !members.iter().any(unmet) {
+                    return health.ready(feed::MEMBERSHIP);
+                }
+            }
+            // The process ends with it.
+            Err(error) => return tracing::debug!(error = format!("{error:#}"), "asking for members"),
+        }
+        tokio::time::sleep(MEETING).await;
+    }
+}
+
 /// Goes on answering until the other speakers do.
 async fn goodbye(wire: &Wire) -> anyhow::Result<()> {
     let (done, said) = tokio::sync::oneshot::channel();
@@ -221,6 +242,7 @@ impl Control {
             self.refresh().await?;
             self.synced = true;
             self.statuses.begin();
+            tokio::spawn(ready_once_met(self.wire.reporter(), self.health.clone()));
             tracing::info!("everything is listed once; statuses follow ownership from now on");
         }
         Ok(())

@@ -20,6 +20,11 @@ impl Clock {
         Instant::from_nanos(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// That time on the clock of the operating system.
+    pub(crate) fn since_boot(self, at: Instant) -> Duration {
+        self.0 + Duration::from_nanos(at.as_nanos())
+    }
+
     /// Waits until then; for ever without one.
     pub(crate) async fn until(self, at: Option<Instant>) {
         match at {

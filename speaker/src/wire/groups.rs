@@ -45,6 +45,11 @@ impl Groups {
         self.joined.part_all(interface);
     }
 
+    /// Whether something is to be tried again.
+    pub(super) fn failed(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
     /// Tries again what failed.
     pub(super) fn retry(&mut self) {
         for (interface, group) in std::mem::take(&mut self.failed) {

@@ -130,6 +130,11 @@ impl Links {
         all.into_iter().filter_map(|index| self.settle(index)).collect()
     }
 
+    /// Whether something could not be opened and is to be tried again.
+    pub(super) fn failed(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
     /// Tries again to open what could not be opened.
     pub(super) fn retry(&mut self) -> Vec<Input> {
         let failed: Vec<InterfaceIndex> = self.failed.keys().copied().collect();

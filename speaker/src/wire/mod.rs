@@ -3,7 +3,11 @@
 //! The loop is that of [`metallb_sansio::Machine`]: whatever arrived first, then the timers, then what they want sent. It
 //! never waits for the other thread: commands come through a bounded queue, changes go into a set that the other thread
 //! empties when it can.
+//!
+//! Most of the time the thread sleeps. What wakes it is a frame or datagram that it must look at, or its one alarm, which rings
+//! when the engine wants; nothing is polled, and nothing tells that what was sent has left.
 
+mod alarm;
 mod changes;
 mod clock;
 mod groups;
@@ -11,17 +15,15 @@ mod links;
 mod report;
 
 use std::io;
-use std::net::{IpAddr, UdpSocket as StdUdpSocket};
-use std::pin::pin;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use metallb_l2::ForeignClaim;
-use metallb_net::{Exclusions, InterfaceMonitor};
-use metallb_sansio::Machine as _;
+use metallb_net::{DatagramSocket, Exclusions, InterfaceMonitor};
+use metallb_sansio::{Instant, Machine as _};
 use metallb_speaker_core::{Engine, EngineConfig, Input, Options, Output};
-use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::changes::{Changes, Conflict, News};
@@ -29,6 +31,7 @@ pub(crate) use self::clock::Clock;
 pub(crate) use self::links::LinkReport;
 pub(crate) use self::report::{Counts, Reporter, Snapshot};
 
+use self::alarm::Alarm;
 use self::groups::Groups;
 use self::links::Links;
 use self::report::Request;
@@ -39,14 +42,14 @@ const QUEUE: usize = 256;
 const DATAGRAM_MAX: usize = 2_048;
 /// Datagrams and frames taken in one turn before timers get theirs.
 const BURST: usize = 256;
-/// How often interfaces that could not be opened are tried again.
-const RETRY_LINKS: Duration = Duration::from_secs(2);
+/// How long after a refusal of the kernel interfaces and groups are tried again.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// What the thread is made of.
 pub(crate) struct Config {
     pub(crate) machine: EngineConfig,
     pub(crate) options: Options,
-    pub(crate) socket: StdUdpSocket,
+    pub(crate) socket: UdpSocket,
     pub(crate) exclusions: Exclusions,
 }
 
@@ -150,15 +153,16 @@ fn block_on(
     wants: mpsc::UnboundedSender<(IpAddr, bool)>,
     changes: &Changes,
 ) -> anyhow::Result<()> {
+    // No timers of the runtime: the alarm is the only one.
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
+        .enable_io()
         .build()?;
     runtime.block_on(async {
         let thread = Thread {
             engine: Engine::with_options(clock.now(), config.machine, config.options),
             clock,
             wants,
-            socket: UdpSocket::from_std(config.socket)?,
+            socket: DatagramSocket::new(config.socket)?,
             links: Links::new(config.exclusions),
             groups: Groups::default(),
             leaving: None,
@@ -166,6 +170,7 @@ fn block_on(
             inbox,
             datagram: vec![0; DATAGRAM_MAX],
             send_failures: 0,
+            again: None,
         };
         thread.run().await
     })
@@ -175,7 +180,7 @@ struct Thread<'a> {
     engine: Engine,
     clock: Clock,
     wants: mpsc::UnboundedSender<(IpAddr, bool)>,
-    socket: UdpSocket,
+    socket: DatagramSocket,
     links: Links,
     groups: Groups,
     /// Who waits for our goodbye.
@@ -184,18 +189,20 @@ struct Thread<'a> {
     inbox: mpsc::Receiver<Command>,
     datagram: Vec<u8>,
     send_failures: u64,
+    /// When what the kernel refused is tried again.
+    again: Option<Instant>,
 }
 
 impl Thread<'_> {
     async fn run(mut self) -> anyhow::Result<()> {
         let mut monitor = InterfaceMonitor::open().context("route netlink cannot be opened")?;
-        let mut retry = tokio::time::interval(RETRY_LINKS);
-        retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut alarm = Alarm::new(self.clock).context("the kernel gives no timer")?;
         loop {
-            self.receive_datagrams();
             let now = self.clock.now();
             if self.engine.poll_timeout().is_some_and(|at| at <= now) {
-                self.engine.handle_timeout(now);
+                // Evidence comes before timers.
+                self.receive_datagrams(DatagramSocket::receive_now);
+                self.engine.handle_timeout(self.clock.now());
             }
             self.flush();
             if self.engine.take_clear_notice() {
@@ -204,10 +211,15 @@ impl Thread<'_> {
                      secretkey"
                 );
             }
-            let timer = pin!(self.clock.until(self.engine.poll_timeout()));
+            let again = self.retry_at();
+            let next = self.engine.poll_timeout().into_iter().chain(again).min();
+            alarm.set(next).context("the timer cannot be set")?;
             tokio::select! {
                 biased;
-                ready = self.socket.readable() => ready.context("the membership socket is broken")?,
+                received = self.socket.receive(&mut self.datagram) => {
+                    self.received(received);
+                    self.receive_datagrams(DatagramSocket::try_receive);
+                }
                 received = self.links.receive() => {
                     let (interface, frame) = received;
                     let now = self.clock.now();
@@ -222,29 +234,56 @@ impl Thread<'_> {
                     Some(Command::End) | None => return Ok(()),
                     Some(command) => self.command(command),
                 },
-                () = timer => {}
-                _ = retry.tick() => {
-                    let inputs = self.links.retry();
-                    self.links_changed(inputs);
-                    self.groups.retry();
-                }
+                rang = alarm.rings() => rang.context("the timer is broken")?,
+            }
+            self.retry();
+        }
+    }
+
+    /// When what the kernel refused is tried again; never when it refused nothing.
+    fn retry_at(&mut self) -> Option<Instant> {
+        if self.links.failed() || self.groups.failed() {
+            let at = self.clock.now() + RETRY;
+            Some(*self.again.get_or_insert(at))
+        } else {
+            self.again = None;
+            None
+        }
+    }
+
+    /// Tries again what the kernel refused, when it is time.
+    fn retry(&mut self) {
+        let now = self.clock.now();
+        if self.again.take_if(|at| *at <= now).is_some() {
+            let inputs = self.links.retry();
+            self.links_changed(inputs);
+            self.groups.retry();
+        }
+    }
+
+    /// Takes what waits in the membership socket.
+    fn receive_datagrams(
+        &mut self,
+        receive: impl Fn(&DatagramSocket, &mut [u8]) -> io::Result<(usize, SocketAddr)>,
+    ) {
+        for _ in 0..BURST {
+            match receive(&self.socket, &mut self.datagram) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                received => self.received(received),
             }
         }
     }
 
-    /// Takes what waits in the membership socket: evidence comes before timers.
-    fn receive_datagrams(&mut self) {
-        let now = self.clock.now();
-        for _ in 0..BURST {
-            match self.socket.try_recv_from(&mut self.datagram) {
-                Ok((length, from)) => {
-                    let datagram = self.datagram[..length].to_vec();
-                    self.engine.handle(now, Input::Datagram { from, datagram });
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // An earlier datagram of ours was refused (ICMP port unreachable): a speaker is not there yet.
-                Err(error) => tracing::debug!(%error, "membership receives"),
+    /// Takes one datagram, which stands at the beginning of the buffer.
+    fn received(&mut self, received: io::Result<(usize, SocketAddr)>) {
+        match received {
+            Ok((length, from)) => {
+                let datagram = self.datagram[..length].to_vec();
+                let now = self.clock.now();
+                self.engine.handle(now, Input::Datagram { from, datagram });
             }
+            // An earlier datagram of ours was refused (ICMP port unreachable): a speaker is not there yet.
+            Err(error) => tracing::debug!(%error, "membership receives"),
         }
     }
 
@@ -292,7 +331,7 @@ impl Thread<'_> {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Datagram { to, datagram } => {
-                    if let Err(error) = self.socket.try_send_to(&datagram, to) {
+                    if let Err(error) = self.socket.send(&datagram, to) {
                         // Membership repeats itself; a cut cable fails every send, so say it rarely.
                         self.send_failures += 1;
                         if self.send_failures.is_power_of_two() {

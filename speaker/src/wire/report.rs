@@ -95,6 +95,21 @@ impl Reporter {
     }
 
     async fn services(&self, what: What) -> anyhow::Result<Vec<ServiceReport>> {
+        match self.reply(what).await? {
+            Reply::Services(services) => Ok(services),
+            _ => anyhow::bail!("the wire thread answered another question"),
+        }
+    }
+
+    /// How every speaker stands.
+    pub(crate) async fn members(&self) -> anyhow::Result<Vec<MemberReport>> {
+        match self.reply(What::Surroundings).await? {
+            Reply::Surroundings(members, ..) => Ok(members),
+            _ => anyhow::bail!("the wire thread answered another question"),
+        }
+    }
+
+    async fn reply(&self, what: What) -> anyhow::Result<Reply> {
         let (sender, answer) = oneshot::channel();
         let deliver: Deliver = Box::new(move |reply| {
             if sender.send(reply).is_err() {
@@ -107,10 +122,7 @@ impl Reporter {
             .await
             .ok()
             .context("the wire thread has ended")?;
-        match answer.await.context("the wire thread gave no answer")? {
-            Reply::Services(services) => Ok(services),
-            _ => anyhow::bail!("the wire thread answered another question"),
-        }
+        answer.await.context("the wire thread gave no answer")
     }
 
     /// Everything, for a caller that cannot wait asynchronously; `None` when the thread does not answer in time.

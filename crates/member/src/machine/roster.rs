@@ -51,9 +51,19 @@ impl Member {
             self.timers
                 .set(now + self.timing.presumption, Wake::EndPresumption);
             self.call_all(now);
-            return;
+        } else {
+            self.call(now);
         }
-        self.call(now);
+        self.keep_calling(now);
+    }
+
+    /// Sees to it that somebody who is known and not heard is called before long.
+    pub(super) fn keep_calling(&mut self, now: Instant) {
+        let silent = self.peers.values().any(|peer| peer.state != PeerState::Alive);
+        if silent && !core::mem::replace(&mut self.calling, true) {
+            let jitter = self.rng.up_to(self.timing.call_every / 4);
+            self.timers.set(now + self.timing.call_every + jitter, Wake::Call);
+        }
     }
 
     pub(super) fn forget_unlisted(&mut self, now: Instant) {
@@ -153,6 +163,7 @@ impl Member {
             let address = identity.address;
             let unheard = Peer::new(now, PeerState::Unheard, address);
             let peer = self.peers.entry(Arc::clone(&name)).or_insert(unheard);
+            let another = peer.identity.as_ref().is_none_or(|known| *known != identity);
             if peer.state != PeerState::Alive {
                 if !peer.state.is_live() {
                     self.outputs.push_back(Output::Joined(Arc::clone(&name)));
@@ -160,9 +171,13 @@ impl Member {
                 peer.state = PeerState::Alive;
                 peer.since = now;
                 self.watches.restart(now, &name);
+            } else if another {
+                // It does not know that it is watched.
+                self.watches.restart(now, &name);
             }
             peer.identity = Some(identity);
         }
+        self.keep_calling(now);
         // Its answer comes under an identity that we hold for dead, and is told so: it takes a new one.
         for identity in doubted {
             self.drive(now, |foca, collected| foca.announce(identity, collected));

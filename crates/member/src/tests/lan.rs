@@ -16,6 +16,8 @@ pub(super) struct Lan {
     pub(super) cut: BTreeSet<usize>,
     pub(super) paused: BTreeSet<usize>,
     pub(super) loss_percent: u8,
+    /// How often each member had something to do.
+    pub(super) turns: BTreeMap<usize, usize>,
     wire: VecDeque<(Instant, usize, usize, Vec<u8>)>,
     rng: SeededRng,
     lives: u64,
@@ -39,6 +41,7 @@ impl Lan {
             cut: BTreeSet::new(),
             paused: BTreeSet::new(),
             loss_percent: 0,
+            turns: BTreeMap::new(),
             wire: VecDeque::new(),
             rng: SeededRng::new(seed),
             lives: 0,
@@ -65,7 +68,7 @@ impl Lan {
             secret: Secret::new(secret.as_bytes()),
             timing: Timing::default(),
         };
-        self.members.insert(node, Member::new(self.now, config));
+        self.members.insert(node, Member::new(config));
     }
 
     pub(super) fn list(&mut self, node: usize, count: usize) {
@@ -120,6 +123,7 @@ impl Lan {
                 if self.paused.contains(&to) || at > self.now {
                     waiting.push_back((at, node, to, datagram));
                 } else if self.members.contains_key(&to) {
+                    *self.turns.entry(to).or_default() += 1;
                     let from = address(node);
                     self.tell(to, Input::Datagram { from, datagram });
                 }
@@ -131,6 +135,7 @@ impl Lan {
                 let member = self.members.get_mut(&node).expect("member");
                 if !self.paused.contains(&node) && member.poll_timeout().is_some_and(|at| at <= now) {
                     member.handle_timeout(now);
+                    *self.turns.entry(node).or_default() += 1;
                     self.collect(node);
                 }
             }

@@ -116,6 +116,69 @@ fn two_nodes_that_lost_each_other_meet_again() {
     assert_eq!((lan.live(1), lan.live(2)), (set(&[1, 2]), set(&[1, 2])));
 }
 
+/// What an idle speaker costs: each turn is a wake-up of its thread.
+#[test]
+fn members_at_rest_have_little_to_do() {
+    for (watching, bound) in [(false, 34), (true, 90)] {
+        let mut lan = settled(3, 15);
+        if watching {
+            for node in 1..=3 {
+                let others = (1..=3).filter(|other| *other != node).map(name);
+                lan.tell(node, Input::Watch(others.collect()));
+            }
+        }
+        lan.run(SECOND);
+        lan.turns.clear();
+        lan.run(10 * SECOND);
+        println!("watching: {watching}, turns in 10 s: {:?}", lan.turns);
+        assert!(
+            lan.turns.values().all(|turns| *turns <= bound * 10),
+            "{:?}",
+            lan.turns
+        );
+        assert_eq!(lan.losses(), 0);
+    }
+}
+
+#[test]
+fn a_dead_peer_under_watch_is_suspected_at_once_by_who_watches() {
+    for seed in 0..20 {
+        let mut lan = settled(5, seed);
+        lan.tell(2, Input::Watch([name(1)].into()));
+        lan.run(Duration::from_millis(1_000 + seed * 7));
+        let start = lan.now;
+        lan.members.remove(&1);
+        lan.run(Duration::from_millis(130));
+        let suspected = |(at, node, output): &(Instant, usize, Output)| {
+            *at >= start && *node == 2 && *output == Output::Suspected(name(1))
+        };
+        assert!(lan.events.iter().any(suspected), "seed {seed}");
+        lan.run(Duration::from_millis(370));
+        assert!(lan.lost_at(2, 1, start).is_some(), "seed {seed}");
+    }
+}
+
+/// It does not know any more who watches it, and is told before it is missed.
+#[test]
+fn a_peer_under_watch_that_restarts_is_not_suspected() {
+    for away in [10, 30, 60] {
+        let mut lan = settled(3, away);
+        lan.tell(1, Input::Watch([name(2)].into()));
+        lan.run(SECOND);
+        let start = lan.now;
+        lan.members.remove(&2);
+        lan.run(Duration::from_millis(away));
+        lan.start(2, "secret");
+        lan.list(2, 3);
+        lan.run(2 * SECOND);
+        let suspected = |(at, node, output): &(Instant, usize, Output)| {
+            *at >= start && *node == 1 && matches!(output, Output::Suspected(_))
+        };
+        assert!(!lan.events.iter().any(suspected), "back after {away} ms");
+        assert_eq!(lan.losses(), 0, "back after {away} ms");
+    }
+}
+
 #[test]
 fn leaving_is_noticed_at_once() {
     let mut lan = settled(3, 5);
