@@ -44,6 +44,10 @@ pub(crate) struct Args {
     /// UID of the operator's pod, which identifies the holder of the Lease across container restarts.
     #[arg(long, env = env::POD_UID, default_value = "")]
     pod_uid: String,
+    /// Release, as shown in the status of the resource. The same build is released under the version that its bundle or
+    /// manifest says.
+    #[arg(long, env = env::OPERATOR_VERSION, default_value = "")]
+    operator_version: String,
 }
 
 /// What it means.
@@ -82,7 +86,11 @@ impl Settings {
                 args.pod_uid
             },
             pod_name: args.pod_name,
-            version: concat!("v", env!("CARGO_PKG_VERSION")).into(),
+            version: if args.operator_version.is_empty() {
+                concat!("v", env!("CARGO_PKG_VERSION")).into()
+            } else {
+                args.operator_version
+            },
         })
     }
 
@@ -149,5 +157,15 @@ mod tests {
                 ..Ports::default()
             }
         );
+    }
+
+    #[test]
+    fn the_release_is_what_the_deployment_says_or_the_version_of_the_build() {
+        let version = |args: &[&str]| {
+            let images = ["--controller-image=c", "--speaker-image=s"];
+            settings(&[&images[..], args].concat()).unwrap().version
+        };
+        assert_eq!(version(&[]), concat!("v", env!("CARGO_PKG_VERSION")));
+        assert_eq!(version(&["--operator-version=v0.0.9"]), "v0.0.9");
     }
 }

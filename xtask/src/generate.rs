@@ -1,74 +1,19 @@
 //! What is generated, as text by path below the repository's root.
 
-use anyhow::ensure;
 use metallb_api::{crd, yaml};
-use std::{collections::BTreeMap, env};
+use std::collections::BTreeMap;
 
 /// Text by path.
 pub(crate) type Files = BTreeMap<String, String>;
 
 /// Directories that hold generated files and nothing else.
-pub(crate) const DIRECTORIES: [&str; 4] = [
+pub(crate) const DIRECTORIES: [&str; 5] = [
     "config/crd",
     "bundle/manifests",
     "bundle/metadata",
     "bundle/tests/scorecard",
+    "olm/catalog/metallb-operator",
 ];
-
-const DEFAULT_REPO: &str = "quay.io/metallb-rs";
-const DEFAULT_VERSION: &str = "v0.1.0";
-
-/// Where images come from: `REPO/NAME:VERSION`.
-pub(crate) struct Images {
-    repo: String,
-    version: String,
-}
-
-impl Images {
-    /// The names in the checked-in files.
-    pub(crate) fn checked_in() -> Self {
-        Images {
-            repo: DEFAULT_REPO.into(),
-            version: DEFAULT_VERSION.into(),
-        }
-    }
-
-    /// `IMAGE_REPO` and `VERSION`, as the Makefile exports them.
-    pub(crate) fn from_env() -> anyhow::Result<Self> {
-        let get = |name: &str, default: &str| {
-            env::var(name)
-                .ok()
-                .filter(|v| !v.is_empty())
-                .unwrap_or(default.into())
-        };
-        let images = Images {
-            repo: get("IMAGE_REPO", DEFAULT_REPO),
-            version: get("VERSION", DEFAULT_VERSION),
-        };
-        ensure!(
-            !images.repo.ends_with('/') && !images.repo.contains("://"),
-            "IMAGE_REPO={:?} must be a registry and path such as registry.example.org/metallb, without scheme and without a trailing slash",
-            images.repo
-        );
-        Ok(images)
-    }
-
-    /// The version without its `v`.
-    pub(crate) fn semver(&self) -> &str {
-        self.version.strip_prefix('v').unwrap_or(&self.version)
-    }
-
-    pub(crate) fn of(&self, name: &str) -> String {
-        format!("{}/{name}:{}", self.repo, self.version)
-    }
-
-    pub(crate) fn operands(&self) -> metallb_render::Images {
-        metallb_render::Images {
-            controller: self.of("controller"),
-            speaker: self.of("speaker"),
-        }
-    }
-}
 
 /// `config/crd`.
 pub(crate) fn crds() -> anyhow::Result<Files> {

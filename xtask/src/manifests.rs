@@ -4,7 +4,10 @@
 //! v0.3 to v0.12), `metallb-native.yaml`, `metallb-frr.yaml` and `metallb-frr-k8s.yaml` (since v0.13), each of these also with
 //! what the Prometheus operator needs. The flavours differ in one variable.
 
-use crate::generate::{Files, Images, header};
+use crate::{
+    generate::{Files, header},
+    release::Release,
+};
 use anyhow::Context as _;
 use metallb_api::{
     MetalLBSpec, crd,
@@ -32,10 +35,10 @@ pub(crate) const DIRECTORIES: [&str; 9] = [
 ];
 
 /// All files below [`DIRECTORIES`].
-pub(crate) fn manifests(images: &Images) -> anyhow::Result<Files> {
+pub(crate) fn manifests(release: &Release) -> anyhow::Result<Files> {
     let by_hand = Installation {
         namespace: objects::DEFAULT_NAMESPACE.into(),
-        images: images.operands(),
+        images: release.operands(),
         ports: Ports::default(),
         installer: Installer::Manifests,
     };
@@ -48,7 +51,7 @@ pub(crate) fn manifests(images: &Images) -> anyhow::Result<Files> {
     manifest(
         "metallb-operator",
         "# The operator. What it should run is said by a MetalLB resource: config/samples/metallb.yaml.\n",
-        &with_operator(images)?,
+        &with_operator(release)?,
     )?;
     manifest(
         "namespace",
@@ -104,9 +107,14 @@ fn about(flavour: &str) -> String {
     format!("# Controller and speakers without the operator.\n{engine}{IDLE}")
 }
 
-fn with_operator(images: &Images) -> anyhow::Result<Vec<Value>> {
+fn with_operator(release: &Release) -> anyhow::Result<Vec<Value>> {
     let namespace = objects::DEFAULT_NAMESPACE;
-    let mut objects = operator::objects(namespace, &images.of("operator"), &images.operands());
+    let mut objects = operator::objects(
+        namespace,
+        release.tag(),
+        release.image("operator"),
+        &release.operands(),
+    );
     let rest = objects.split_off(1);
     let mut all = values(&objects);
     all.extend(definitions(&crd::all())?);

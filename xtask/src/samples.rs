@@ -1,14 +1,11 @@
 //! Samples are what people start from: each says what it does, and an API server admits it and keeps all of it.
 
-use crate::bundle;
+use crate::bundle::{self, WRITTEN_BY_COMPONENTS};
 use anyhow::Context as _;
 use metallb_admission::ApiServer;
 use metallb_api::{crd, names::objects, yaml};
 use serde_json::Value;
 use std::{collections::BTreeSet, fs, path::Path};
-
-/// Kinds that components write: nobody starts from those.
-const WRITTEN_BY_COMPONENTS: [&str; 3] = ["ConfigurationState", "ServiceBGPStatus", "ServiceL2Status"];
 
 /// Top-level keys of the configuration in the ConfigMap of old.
 const LEGACY_KEYS: [&str; 4] = ["peers", "address-pools", "bgp-communities", "bfd-profiles"];
@@ -72,9 +69,10 @@ fn judge(server: &ApiServer, object: &Value) -> Vec<String> {
                 .map(|problem| format!("{kind}: {problem}"))
                 .collect(),
             // An empty spec of a kind that has none is no loss.
-            Ok(stored) if WRITTEN_BY_COMPONENTS.contains(&kind) => {
-                lost(kind, &object["metadata"], &stored["metadata"])
-            }
+            Ok(stored) if WRITTEN_BY_COMPONENTS.contains(&kind) => ["metadata", "status"]
+                .iter()
+                .flat_map(|part| lost(&format!("{kind}.{part}"), &object[part], &stored[part]))
+                .collect(),
             Ok(stored) => lost(kind, object, &stored),
         },
     }

@@ -236,6 +236,8 @@ pub mod env {
     pub const POD_UID: &str = "METALLB_POD_UID";
     /// Own node's name.
     pub const NODE_NAME: &str = "METALLB_NODE_NAME";
+    /// On the operator: its release, such as `v0.1.0`, as the status of the `MetalLB` resource shows it.
+    pub const OPERATOR_VERSION: &str = "OPERATOR_VERSION";
     /// Name of the allocator's Deployment.
     pub const DEPLOYMENT: &str = "METALLB_DEPLOYMENT";
     /// Name of the speakers' DaemonSet, for whom the allocator makes the membership key.

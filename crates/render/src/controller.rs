@@ -113,7 +113,7 @@ fn container(spec: &MetalLBSpec, installation: &Installation) -> Container {
         }),
         liveness_probe: Some(pod::http_probe("/healthz", None, ports.health, &pod::LIVENESS)),
         readiness_probe: Some(pod::http_probe("/readyz", None, ports.health, &pod::READINESS)),
-        resources: Some(pod::small_requests("24Mi")),
+        resources: Some(pod::requests(pod::SOME_CPU, "24Mi")),
         security_context: Some(pod::container_security(&[])),
         ..Default::default()
     }

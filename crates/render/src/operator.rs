@@ -15,8 +15,9 @@ use k8s_openapi::{
 use metallb_api::names::{self, labels, objects, ports};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Namespace, account, rights and Deployment of the operator.
-pub fn objects(namespace: &str, image: &str, operands: &Images) -> Vec<Object> {
+/// Namespace, account, rights and Deployment of the operator. `version` is the release, such as `v0.1.0`: the operator reports it
+/// in the status of the `MetalLB` resource.
+pub fn objects(namespace: &str, version: &str, image: &str, operands: &Images) -> Vec<Object> {
     let metadata = |name: &str| ObjectMeta {
         name: Some(name.into()),
         namespace: Some(namespace.into()),
@@ -41,8 +42,7 @@ pub fn objects(namespace: &str, image: &str, operands: &Images) -> Vec<Object> {
         )),
         Object::Deployment(deployment(
             metadata(objects::OPERATOR_DEPLOYMENT),
-            image,
-            operands,
+            container(version, image, operands),
         )),
     ]
 }
@@ -134,7 +134,7 @@ fn own_labels() -> BTreeMap<String, String> {
     ])
 }
 
-fn deployment(metadata: ObjectMeta, image: &str, operands: &Images) -> Deployment {
+fn deployment(metadata: ObjectMeta, container: Container) -> Deployment {
     let selector = BTreeMap::from([("control-plane".to_owned(), "controller-manager".to_owned())]);
     Deployment {
         spec: Some(DeploymentSpec {
@@ -157,7 +157,7 @@ fn deployment(metadata: ObjectMeta, image: &str, operands: &Images) -> Deploymen
                     tolerations: Some(pod::tolerations(&[])),
                     termination_grace_period_seconds: Some(10),
                     affinity: Some(apart(selector)),
-                    containers: vec![container(image, operands)],
+                    containers: vec![container],
                     ..Default::default()
                 }),
             },
@@ -190,7 +190,7 @@ fn apart(selector: BTreeMap<String, String>) -> Affinity {
     }
 }
 
-fn container(image: &str, operands: &Images) -> Container {
+fn container(version: &str, image: &str, operands: &Images) -> Container {
     Container {
         name: "manager".into(),
         image: Some(image.into()),
@@ -200,6 +200,7 @@ fn container(image: &str, operands: &Images) -> Container {
         env: Some(vec![
             pod::env_from("OPERATOR_NAMESPACE", "metadata.namespace"),
             pod::env_from(names::env::POD_UID, "metadata.uid"),
+            pod::env(names::env::OPERATOR_VERSION, version),
             pod::env("CONTROLLER_IMAGE", &operands.controller),
             pod::env("SPEAKER_IMAGE", &operands.speaker),
         ]),
@@ -221,7 +222,7 @@ fn container(image: &str, operands: &Images) -> Container {
             ports::OPERATOR_HEALTH,
             &pod::READINESS,
         )),
-        resources: Some(pod::small_requests("24Mi")),
+        resources: Some(pod::requests(pod::SOME_CPU, "24Mi")),
         security_context: Some(pod::container_security(&[])),
         ..Default::default()
     }

@@ -214,7 +214,7 @@ fn container(spec: &MetalLBSpec, installation: &Installation) -> Container {
             ports.health,
             &pod::READINESS,
         )),
-        resources: Some(pod::small_requests("24Mi")),
+        resources: Some(pod::requests(pod::PROMPT_CPU, "24Mi")),
         security_context: Some(SecurityContext {
             // Kubernetes gives a process of another user no ambient capability, and raw sockets need one.
             run_as_user: Some(0),

@@ -48,6 +48,7 @@ fn an_installation_without_the_operator() {
 fn the_operator_itself() {
     let objects = operator::objects(
         "metallb-system",
+        "v1.2.3",
         "registry.example/operator:v1",
         &installation().images,
     );
