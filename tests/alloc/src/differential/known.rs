@@ -86,6 +86,20 @@ pub const KNOWN: &[Known] = &[
                 && case.go.pool.is_some()
         },
     },
+    Known {
+        id: "downgrade-in-place",
+        why: "When a service gives up its second family, Go takes both addresses and allocates anew, perhaps in another pool. \
+              Ours keeps the address of the family that stays",
+        reasons: &[],
+        applies: |case| {
+            case.before.is_some_and(|before| {
+                before.ips.len() == 2
+                    && case.ours.ips.len() == 1
+                    && case.ours.ips.is_subset(&before.ips)
+                    && case.ours.pool == before.pool
+            }) && case.specs.last().is_some_and(|spec| spec.policy == "SingleStack")
+        },
+    },
 ];
 
 /// The entry that explains different addresses.
