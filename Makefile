@@ -3,6 +3,8 @@
 # One name for all images; `make images IMAGE_REPO=registry.example.org/me VERSION=v1` makes others.
 IMAGE_REPO ?= quay.io/metallb-rs
 VERSION    ?= v0.1.0
+# The version that an upgrade through OLM to this one starts from.
+REPLACES   ?= v0.0.9
 export IMAGE_REPO VERSION
 
 # The local cluster: how many nodes, and which one when there are several.
@@ -39,6 +41,12 @@ else
 	@$(LAB) demo --name $(NAME)
 endif
 
+.PHONY: demo-olm
+demo-olm: ## the same through OLM, on a cluster of its own: catalog, Subscription, one MetalLB resource (make cluster-down NAME=demo-olm)
+	@$(LAB) up --name demo-olm --nodes $(NODES)
+	@$(MAKE) --no-print-directory images
+	@$(LAB) olm demo --name demo-olm
+
 ##@ Tests
 .PHONY: check
 check: ## format, lints, unit tests, simulation; no root, no cluster
@@ -52,13 +60,19 @@ test: ## what CI runs: check, then every scenario on a local cluster (root; inst
 	@$(LAB) prerequisites
 	@$(MAKE) --no-print-directory check
 	@scripts/lane images   $(MAKE) --no-print-directory images
+	@scripts/lane programs $(LAB) prepare --scenarios
 	@scripts/lane charts   $(CARGO) test --locked -q -p metallb-charts -- --include-ignored
 	@scripts/lane network  $(CARGO) test --locked -q -p metallb-net -p metallb-e2e -- --ignored
+	@scripts/side-by-side \
+	  other-installs '$(MAKE) --no-print-directory test-allocator && $(LAB) e2e --whole bare --name test-bare' \
+	  cluster        '$(LAB) e2e --whole installed --name test'
+	@scripts/lane summary
+
+.PHONY: test-allocator
+test-allocator: ## the allocator as processes on real API servers: beside Go MetalLB's, replicas that fail, a duplicate
 	@scripts/lane differential  $(ALLOC_LAB) differential --seeds 2 --steps 40
 	@scripts/lane replicas      $(ALLOC_LAB) ha --seconds 30
 	@scripts/lane duplicate     $(ALLOC_LAB) duplicate
-	@scripts/lane cluster  $(LAB) e2e --all --name test
-	@scripts/lane summary
 
 .PHONY: test-long
 test-long: images ## before an issue is called done: more seeds, long scenarios, Helm 4, reproducible images, licences and bans
@@ -68,7 +82,9 @@ test-long: images ## before an issue is called done: more seeds, long scenarios,
 	@scripts/lane replicas      $(ALLOC_LAB) ha --seeds 10 --seconds 60
 	@scripts/lane charts-helm4  env HELM_GENERATION=4 $(CARGO) test --locked -q -p metallb-charts -- --include-ignored
 	@scripts/lane helm4         env HELM_GENERATION=4 $(LAB) e2e --name test-long helm s2
-	@scripts/lane cluster-long  $(LAB) e2e --long --name test-long
+	@scripts/lane cluster-long  $(LAB) e2e --whole long --name test-long
+	@scripts/lane quiet-long    env QUIET_SECONDS=600 $(LAB) e2e --name test-long quiet
+	@scripts/lane olm-tools     scripts/olm-check "$(IMAGES)" "$(HOST)" $(REPLACES)
 	@scripts/lane reproducible  scripts/reproducible
 	@scripts/lane deny          $(MAKE) --no-print-directory deny
 
@@ -83,6 +99,10 @@ bench-alloc: images ## 10,000 services, ours beside Go MetalLB's controller: a t
 	@$(ALLOC_LAB) bench
 bench-l2: images ## layer 2 under cuts, kills and moves, ours beside Go MetalLB: a table and target/bench/l2.json (L2_ROUNDS=50 L2_PARTS=link-cut,…)
 	@$(LAB) bench-l2 --name bench-l2
+
+.PHONY: olm-tools
+olm-tools: images ## bundles and catalogs judged by operator-sdk and opm; a warning fails
+	@scripts/olm-check "$(IMAGES)" "$(HOST)" $(REPLACES)
 
 .PHONY: deny
 deny: ## licences, bans and sources of all crates (installs cargo-deny when it is missing)
@@ -112,5 +132,8 @@ manifests: ## all that is generated: CRDs, manifests, bundle, the generated part
 .PHONY: chart
 chart: ## the generated parts of config/charts/metallb, from config/crd and config/manifests
 	$(CARGO) run --locked -q -p metallb-charts -- write
-bundle: ## the OLM bundle
+bundle: ## the OLM bundle, images by tag
 	$(CARGO) run --locked -q -p xtask -- bundle
+.PHONY: bundle-pinned
+bundle-pinned: images ## the OLM bundle with the digests of the images just built, and its image: target/bundle/$(VERSION)
+	@REPLACES="$(REPLACES)" scripts/bundle "$(IMAGES)" "target/bundle/$(VERSION)"

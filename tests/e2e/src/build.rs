@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cache::{self, fnv64};
 use crate::progress::Progress;
+use crate::sh;
 use crate::state::Tools;
 
 /// Kubernetes version; the wrapper module's go.mod pins the same.
@@ -22,6 +23,14 @@ pub const METALLB: &str = "0.16.1";
 pub const HELM: &str = "3.22.0";
 /// Helm of the fourth generation.
 pub const HELM4: &str = "4.3.1";
+/// The Operator Lifecycle Manager.
+pub const OLM: &str = "0.46.0";
+/// Serves catalogs and unpacks bundles; OLM requires the same version of its packages.
+pub const OPM: &str = "1.73.0";
+/// The Operator SDK, which judges bundles; the scorecard's image in the bundle is of the same version.
+pub const OPERATOR_SDK: &str = "1.42.2";
+/// Cluster DNS.
+pub const COREDNS: &str = "1.14.4";
 
 /// Oldest Go that builds the modules.
 pub const GO_MIN: (u32, u32, u32) = (1, 26, 6);
@@ -151,6 +160,94 @@ fn helm4() -> GoSet {
     }
 }
 
+fn olm() -> GoSet {
+    let module = "github.com/operator-framework/operator-lifecycle-manager";
+    GoSet {
+        name: "olm",
+        version: OLM,
+        module: "olm",
+        builds: vec![
+            GoBuild {
+                flags: vec![
+                    "-ldflags".to_owned(),
+                    format!("-s -w -X {module}/pkg/version.OLMVersion={OLM}"),
+                ],
+                output: "",
+                packages: [
+                    "cmd/olm",
+                    "cmd/catalog",
+                    "cmd/package-server",
+                    "cmd/copy-content",
+                    "util/cpb",
+                ]
+                .map(|c| format!("{module}/{c}"))
+                .to_vec(),
+            },
+            // OLM asks its catalogs with it how they are.
+            GoBuild {
+                flags: vec!["-ldflags".to_owned(), "-s -w".to_owned()],
+                output: "grpc_health_probe",
+                packages: vec!["github.com/grpc-ecosystem/grpc-health-probe".to_owned()],
+            },
+        ],
+    }
+}
+
+fn opm() -> GoSet {
+    let module = "github.com/operator-framework/operator-registry/cmd/opm";
+    GoSet {
+        name: "opm",
+        version: OPM,
+        module: "olm",
+        builds: vec![GoBuild {
+            flags: vec![
+                // Signatures without a C library.
+                "-tags".to_owned(),
+                "containers_image_openpgp".to_owned(),
+                "-ldflags".to_owned(),
+                format!("-s -w -X {module}/version.opmVersion=v{OPM}"),
+            ],
+            output: "opm",
+            packages: vec![module.to_owned()],
+        }],
+    }
+}
+
+fn operator_sdk() -> GoSet {
+    let module = "github.com/operator-framework/operator-sdk";
+    GoSet {
+        name: "operator-sdk",
+        version: OPERATOR_SDK,
+        module: "operator-sdk",
+        builds: vec![GoBuild {
+            flags: vec![
+                // Signatures without a C library.
+                "-tags".to_owned(),
+                "containers_image_openpgp".to_owned(),
+                "-ldflags".to_owned(),
+                format!("-s -w -X {module}/internal/version.Version=v{OPERATOR_SDK}"),
+            ],
+            output: "",
+            packages: ["cmd/operator-sdk", "images/scorecard-test"]
+                .map(|c| format!("{module}/{c}"))
+                .to_vec(),
+        }],
+    }
+}
+
+fn coredns() -> GoSet {
+    GoSet {
+        name: "coredns",
+        version: COREDNS,
+        module: "coredns",
+        builds: vec![GoBuild {
+            flags: vec!["-ldflags".to_owned(), "-s -w".to_owned()],
+            output: "coredns",
+            packages: vec![".".to_owned()],
+        }],
+    }
+}
+
 impl GoSet {
     /// The cache directory: it changes with the version, the pinned modules, the flags and the machine.
     fn dir(&self, cache: &Path, modules: &Path) -> Result<PathBuf> {
@@ -159,6 +256,11 @@ impl GoSet {
         for file in ["go.mod", "go.sum"] {
             let path = module.join(file);
             parts.push(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
+        }
+        // A wrapper that chooses parts of a program has a main of its own.
+        let main = module.join("main.go");
+        if main.exists() {
+            parts.push(fs::read(&main).with_context(|| format!("read {}", main.display()))?);
         }
         for build in &self.builds {
             parts.extend(
@@ -284,6 +386,50 @@ pub fn ensure_helm(progress: &Progress) -> Result<PathBuf> {
     cache::entry(&dir, |scratch| set.build(&modules, scratch, progress)).map(|dir| dir.join("helm"))
 }
 
+/// Builds OLM's programs if the cache does not have them; their directory.
+pub fn ensure_olm(progress: &Progress) -> Result<PathBuf> {
+    let (cache, modules) = (cache::dir()?, modules());
+    let dir = olm().dir(&cache, &modules)?;
+    cache::entry(&dir, |scratch| olm().build(&modules, scratch, progress))
+}
+
+/// Builds `opm` if the cache does not have it; the path of the program.
+pub fn ensure_opm(progress: &Progress) -> Result<PathBuf> {
+    let (cache, modules) = (cache::dir()?, modules());
+    let dir = opm().dir(&cache, &modules)?;
+    cache::entry(&dir, |scratch| opm().build(&modules, scratch, progress)).map(|dir| dir.join("opm"))
+}
+
+/// Builds `operator-sdk` and `scorecard-test` if the cache does not have them; their directory.
+pub fn ensure_operator_sdk(progress: &Progress) -> Result<PathBuf> {
+    let (cache, modules) = (cache::dir()?, modules());
+    let dir = operator_sdk().dir(&cache, &modules)?;
+    cache::entry(&dir, |scratch| operator_sdk().build(&modules, scratch, progress))
+}
+
+/// Where the Go module of OLM's API is, which holds its CRDs; it is fetched if need be.
+pub fn olm_api_module() -> Result<PathBuf> {
+    let described = sh::run(
+        Command::new("go")
+            .args(["mod", "download", "-json", "github.com/operator-framework/api"])
+            .current_dir(modules().join("olm"))
+            .env("GOWORK", "off"),
+    )?;
+    let described: serde_json::Value =
+        serde_json::from_str(&described).context("go mod download prints JSON")?;
+    let dir = described["Dir"]
+        .as_str()
+        .context("go mod download names a directory")?;
+    Ok(dir.into())
+}
+
+/// Builds `CoreDNS` if the cache does not have it; the path of the program.
+pub fn ensure_coredns(progress: &Progress) -> Result<PathBuf> {
+    let (cache, modules) = (cache::dir()?, modules());
+    let dir = coredns().dir(&cache, &modules)?;
+    cache::entry(&dir, |scratch| coredns().build(&modules, scratch, progress)).map(|dir| dir.join("coredns"))
+}
+
 /// Reads the version out of what `go version` prints.
 pub fn parse_go_version(text: &str) -> Option<(u32, u32, u32)> {
     let version = text
@@ -342,5 +488,12 @@ mod tests {
         assert!(text("metallb").contains(&format!("go.universe.tf/metallb v{METALLB}")));
         assert!(text("helm").contains(&format!("helm.sh/helm/v3 v{HELM}")));
         assert!(text("helm4").contains(&format!("helm.sh/helm/v4 v{HELM4}")));
+        let olm = "github.com/operator-framework/operator-lifecycle-manager";
+        assert!(text("olm").contains(&format!("{olm} v{OLM}")));
+        assert!(text("olm").contains(&format!("github.com/operator-framework/operator-registry v{OPM}")));
+        assert!(text("operator-sdk").contains(&format!(
+            "github.com/operator-framework/operator-sdk v{OPERATOR_SDK}"
+        )));
+        assert!(text("coredns").contains(&format!("github.com/coredns/coredns v{COREDNS}")));
     }
 }

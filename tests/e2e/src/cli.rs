@@ -7,7 +7,9 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use metallb_e2e::plan::Pair;
-use metallb_e2e::{Cluster, Progress, UpOutcome, bench, build, cluster, process, proxy, scenario, selftest};
+use metallb_e2e::{
+    Cluster, Progress, UpOutcome, bench, build, cluster, olm, olm_check, process, proxy, scenario, selftest,
+};
 
 /// A real multi-node Kubernetes on this machine, in network namespaces.
 #[derive(Parser)]
@@ -43,7 +45,11 @@ enum Cmd {
         name: Name,
     },
     /// Install, build and cache everything that `up` needs, without starting a cluster
-    Prepare,
+    Prepare {
+        /// What the scenarios of `make test` need as well: Helm, OLM, Go `MetalLB`
+        #[arg(long)]
+        scenarios: bool,
+    },
     /// Print the path of a kubeconfig that works on this host
     Kubeconfig {
         #[command(flatten)]
@@ -159,16 +165,27 @@ enum Cmd {
         #[command(flatten)]
         name: Name,
     },
+    /// The Operator Lifecycle Manager on the cluster
+    Olm {
+        /// What happens to it
+        action: OlmAction,
+        #[command(flatten)]
+        name: Name,
+    },
+    /// Judge a catalog, and bundles in it, with opm and operator-sdk; a warning fails
+    OlmCheck {
+        /// Directory of the catalog
+        catalog: PathBuf,
+        /// Directories of bundles
+        bundles: Vec<PathBuf>,
+    },
     /// Install the product and run scenarios; without a name the list is printed
     E2e {
         /// Their names
         scenarios: Vec<String>,
-        /// All of them but the long ones, on a cluster that is brought up before and taken down after success
+        /// A whole list of them, on a cluster that is brought up before and taken down after success
         #[arg(long, conflicts_with = "scenarios")]
-        all: bool,
-        /// The long ones, in the same way
-        #[arg(long, conflicts_with_all = ["scenarios", "all"])]
-        long: bool,
+        whole: Option<Whole>,
         #[command(flatten)]
         name: Name,
     },
@@ -195,6 +212,19 @@ enum Cmd {
     Internal(Internal),
 }
 
+/// Lists of scenarios.
+#[derive(Clone, Copy, ValueEnum)]
+enum Whole {
+    /// All but the long ones
+    All,
+    /// Those that begin without the product
+    Bare,
+    /// Those on an installation of the product
+    Installed,
+    /// The long ones
+    Long,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum NodeAction {
     /// Power cut: link down, every process killed
@@ -205,6 +235,16 @@ enum NodeAction {
     Freeze,
     /// Continue
     Thaw,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum OlmAction {
+    /// Bring it up, with a cluster DNS (built the first time)
+    Up,
+    /// Take it off, with all that was installed through it
+    Down,
+    /// Bring it up, install the product through it and show that it works
+    Demo,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -241,9 +281,14 @@ pub(crate) fn run() -> Result<ExitCode> {
     match Cli::parse().command {
         Cmd::Up { nodes, name } => up(&name.name, nodes)?,
         Cmd::Down { all, name } => down(all, &name.name)?,
-        Cmd::Prepare => {
+        Cmd::Prepare { scenarios } => {
             let progress = Progress::start();
             cluster::prepare(&progress)?;
+            if scenarios {
+                build::ensure_helm(&progress)?;
+                build::ensure_metallb(&progress)?;
+                olm::prepare(&progress)?;
+            }
             progress.line("everything that a cluster needs is in the cache");
         }
         Cmd::Kubeconfig { name } => println!("{}", Cluster::open(&name.name)?.kubeconfig().display()),
@@ -306,18 +351,27 @@ pub(crate) fn run() -> Result<ExitCode> {
             scenario::demo::on_lab(&Cluster::open(&name.name)?, &Progress::start())?;
         }
         Cmd::Demo { kubeconfig, pool, .. } => scenario::demo::on_own(&kubeconfig, &pool, &Progress::start())?,
+        Cmd::Olm { action, name } => {
+            let (cluster, progress) = (Cluster::open(&name.name)?, Progress::start());
+            match action {
+                OlmAction::Up => olm::up(&cluster, &progress)?,
+                OlmAction::Down => olm::remove(&cluster)?,
+                OlmAction::Demo => scenario::olm::demo::demo(&cluster, &progress)?,
+            }
+        }
+        Cmd::OlmCheck { catalog, bundles } => olm_check::run(&catalog, &bundles, &Progress::start())?,
         Cmd::E2e {
             scenarios,
-            all,
-            long,
+            whole,
             name,
         } => {
-            let chosen = if long {
-                scenario::LONG.iter().collect()
-            } else {
-                scenario::choose(&scenarios)?
+            let chosen = match whole {
+                None | Some(Whole::All) => scenario::choose(&scenarios)?,
+                Some(Whole::Bare) => scenario::BARE.iter().collect(),
+                Some(Whole::Installed) => scenario::ALL.iter().collect(),
+                Some(Whole::Long) => scenario::LONG_BARE.iter().chain(scenario::LONG).collect(),
             };
-            e2e(&chosen, &scenarios, all || long, &name.name)?;
+            e2e(&chosen, &scenarios, whole.is_some(), &name.name)?;
         }
         Cmd::BenchL2 {
             rounds,

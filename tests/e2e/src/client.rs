@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cluster::{CLIENT, Cluster};
 use crate::stream::{StreamReport, gaps};
+use crate::wait::wait_every;
 use crate::{netns, sh};
 
 /// A stream of numbered messages to an echo server.
@@ -57,7 +58,7 @@ pub struct StreamHandle {
     stop: Arc<AtomicBool>,
     live: Arc<Live>,
     sender: JoinHandle<Sent>,
-    receiver: JoinHandle<Vec<(u64, Duration)>>,
+    receiver: JoinHandle<Vec<Duration>>,
 }
 
 /// What a stream shows while it runs, in microseconds since its start: scenarios wait for these.
@@ -67,7 +68,14 @@ struct Live {
     last: AtomicU64,
     /// Since when answers have come without a pause of [`PAUSE`].
     flowing_since: AtomicU64,
+    /// How many messages were sent in all; [`UNDER_WAY`] until the last was.
+    sent_in_all: AtomicU64,
 }
+
+/// Still sending.
+const UNDER_WAY: u64 = u64::MAX;
+/// After the last message, so long without a new answer means that no more come. Long, because a busy machine is no loss.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// A pause between two answers that begins a new stretch of flowing traffic.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -169,7 +177,7 @@ impl Socket {
     }
 }
 
-fn send_all(mut socket: Socket, spec: StreamSpec, start: Instant, stop: &AtomicBool) -> Sent {
+fn send_all(mut socket: Socket, spec: StreamSpec, start: Instant, stop: &AtomicBool, live: &Live) -> Sent {
     let mut sent = Sent::default();
     for number in 0_u64.. {
         if stop.load(Ordering::Relaxed) {
@@ -189,42 +197,53 @@ fn send_all(mut socket: Socket, spec: StreamSpec, start: Instant, stop: &AtomicB
         let next = spec.interval() * u32::try_from(number + 1).unwrap_or(u32::MAX);
         std::thread::sleep(next.saturating_sub(start.elapsed()));
     }
+    live.sent_in_all.store(sent.ok, Ordering::Relaxed);
     sent
 }
 
-fn receive_all(mut socket: Socket, start: Instant, stop: &AtomicBool, live: &Live) -> Vec<(u64, Duration)> {
-    let mut answers = Vec::new();
+/// The first answer to each message, in the order in which they came.
+fn receive_all(mut socket: Socket, start: Instant, stop: &AtomicBool, live: &Live) -> Vec<Duration> {
+    let mut times = Vec::new();
+    let mut answered = BTreeSet::new();
     let mut buffer = Vec::new();
     let mut quiet_since = Instant::now();
-    // After the stop the last answers are waited for, up to 200 ms of silence.
-    while !stop.load(Ordering::Relaxed) || quiet_since.elapsed() < Duration::from_millis(200) {
+    while !stop.load(Ordering::Relaxed)
+        || (live.sent_in_all.load(Ordering::Relaxed) > answered.len() as u64
+            && quiet_since.elapsed() < LAST_ANSWERS)
+    {
         let open = socket.receive(&mut buffer);
         while let Some((number, _)) = buffer.split_first_chunk::<8>() {
             let at = start.elapsed();
-            answers.push((u64::from_be_bytes(*number), at));
-            live.answer(at);
+            if answered.insert(u64::from_be_bytes(*number)) {
+                times.push(at);
+                live.answer(at);
+                quiet_since = Instant::now();
+            }
             buffer.drain(..8);
-            quiet_since = Instant::now();
         }
         if !open {
             break;
         }
     }
-    answers
+    times
 }
 
 impl StreamHandle {
     fn start(spec: StreamSpec, sending: Socket, receiving: Socket) -> Self {
-        let (stop, live) = (Arc::new(AtomicBool::new(false)), Arc::new(Live::default()));
+        let live = Live {
+            sent_in_all: AtomicU64::new(UNDER_WAY),
+            ..Live::default()
+        };
+        let (stop, live) = (Arc::new(AtomicBool::new(false)), Arc::new(live));
         let (started, start) = (SystemTime::now(), Instant::now());
         let (stop_sender, stop_receiver) = (Arc::clone(&stop), Arc::clone(&stop));
-        let seen = Arc::clone(&live);
+        let (done, seen) = (Arc::clone(&live), Arc::clone(&live));
         Self {
             spec,
             started,
             stop,
             live,
-            sender: std::thread::spawn(move || send_all(sending, spec, start, &stop_sender)),
+            sender: std::thread::spawn(move || send_all(sending, spec, start, &stop_sender, &done)),
             receiver: std::thread::spawn(move || receive_all(receiving, start, &stop_receiver, &seen)),
         }
     }
@@ -253,18 +272,16 @@ impl StreamHandle {
             .sender
             .join()
             .map_err(|_| anyhow::anyhow!("the sending thread panicked"))?;
-        let answers = self
+        let times = self
             .receiver
             .join()
             .map_err(|_| anyhow::anyhow!("the receiving thread panicked"))?;
-        let times: Vec<Duration> = answers.iter().map(|(_, at)| *at).collect();
-        let numbers: BTreeSet<u64> = answers.iter().map(|(number, _)| *number).collect();
         let (longest, gaps) = gaps(&times, sent.last, self.spec.interval() * 4);
         let since_1970 = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(StreamReport {
             sent: sent.ok,
             send_errors: sent.errors,
-            answered: numbers.len() as u64,
+            answered: times.len() as u64,
             longest,
             gaps,
             started_unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
@@ -307,6 +324,33 @@ impl Cluster {
         let socket = netns::within(&name, || Socket::open(&spec))?;
         let (sending, receiving) = socket.split()?;
         Ok(StreamHandle::start(spec, sending, receiving))
+    }
+
+    /// Waits until an echo server answers a single message, each try from a port of its own: the kernel remembers of a port
+    /// whose first message came before kube-proxy's rules that it is not translated.
+    ///
+    /// # Errors
+    /// It does not answer before the deadline.
+    pub fn wait_echo(&self, part: &str, spec: StreamSpec, deadline: Duration) -> Result<()> {
+        let name = self.plan().netns(part);
+        wait_every(
+            &format!("an answer from {} to {part}", spec.target),
+            Duration::from_millis(20),
+            deadline,
+            || {
+                let (mut sending, mut receiving) = netns::within(&name, || Socket::open(&spec))?.split()?;
+                sending
+                    .send(0)
+                    .with_context(|| format!("send to {}", spec.target))?;
+                let (asked, mut answer) = (Instant::now(), Vec::new());
+                while answer.len() < 8 && asked.elapsed() < Duration::from_millis(500) {
+                    if !receiving.receive(&mut answer) {
+                        break;
+                    }
+                }
+                Ok((answer.len() >= 8).then_some(()))
+            },
+        )
     }
 
     /// Runs a UDP stream at 200 messages a second for `time`.

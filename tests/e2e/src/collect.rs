@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 
 /// Kinds that `kubectl get -A -o yaml` saves, each into a file of its own. Those that the cluster does not know are noted in
 /// the file instead.
-const KINDS: [&str; 22] = [
+const KINDS: [&str; 28] = [
     "nodes",
     "namespaces",
     "pods",
@@ -32,6 +32,12 @@ const KINDS: [&str; 22] = [
     "l2advertisements.metallb.io",
     "servicel2statuses.metallb.io",
     "configurationstates.metallb.io",
+    "jobs",
+    "catalogsources.operators.coreos.com",
+    "operatorgroups.operators.coreos.com",
+    "subscriptions.operators.coreos.com",
+    "installplans.operators.coreos.com",
+    "clusterserviceversions.operators.coreos.com",
 ];
 
 impl Cluster {

@@ -2,7 +2,7 @@
 
 use crate::node_root::BIN_CONTAINERD;
 use crate::pki::NodeCredentials;
-use crate::plan::{NodePlan, REGISTRY_PORT, gateway};
+use crate::plan::{CLUSTER_DNS, CLUSTER_DOMAIN, NodePlan, REGISTRY_PORT, gateway};
 
 /// Image of the pause container; the lab builds it itself under the usual name.
 pub const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.10";
@@ -30,7 +30,7 @@ pub fn all(node: &NodePlan, credentials: &NodeCredentials, cgroup: &str) -> Vec<
         ("kube-proxy.yaml", kube_proxy(node)),
         ("containerd.toml", containerd()),
         ("cni/10-lab.conflist", cni(node)),
-        // Pods get no resolver: the lab has no DNS.
+        // The lab has no DNS but that of the cluster, where one was started.
         ("resolv.conf", String::new()),
     ]
     .into_iter()
@@ -66,6 +66,8 @@ fn kubelet(cgroup: &str) -> String {
   "failCgroupV1": false,
   "failSwapOn": false,
   "resolvConf": "{DIR}/resolv.conf",
+  "clusterDNS": ["{CLUSTER_DNS}"],
+  "clusterDomain": "{CLUSTER_DOMAIN}",
   "volumePluginDir": "/var/lib/kubelet/volume-plugins",
   "staticPodPath": "",
   "serializeImagePulls": false,

@@ -19,6 +19,10 @@ pub const KUBERNETES_SERVICE: (Ipv4Addr, Ipv6Addr) = (
     Ipv4Addr::new(10, 96, 0, 1),
     Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 1),
 );
+/// Address of the cluster DNS, where one runs: by custom the tenth of the service range.
+pub const CLUSTER_DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// The domain that it knows.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
 /// Ranges that the nodes' pod ranges are cut from.
 pub const POD_CIDRS: &str = "10.244.0.0/16,fd00:10:244::/48";
 /// TCP port of the API server.

@@ -91,6 +91,16 @@ pub fn push(plan: &Plan, archive: &Path, image: &str) -> Result<()> {
         .map(drop)
 }
 
+/// Digest of the one image in an OCI archive; it keeps it when it is pushed.
+pub fn digest(archive: &Path) -> Result<String> {
+    let index = sh::run(Command::new("tar").arg("-xOf").arg(archive).arg("index.json"))?;
+    let index: serde_json::Value = serde_json::from_str(&index).context("index.json of the image archive")?;
+    index["manifests"][0]["digest"]
+        .as_str()
+        .map(str::to_owned)
+        .context("the image archive names no manifest")
+}
+
 fn transport(archive: &Path) -> Result<&'static str> {
     if archive.is_dir() {
         return Ok("oci");

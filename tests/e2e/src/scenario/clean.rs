@@ -8,7 +8,10 @@ use super::{
     install::{NAMESPACE, manifest_with},
     workload::remove_namespace,
 };
-use crate::{Cluster, cluster::CLIENT, wait_for};
+use crate::{Cluster, cluster::CLIENT, olm, wait_for};
+
+/// Namespace of the operator where it is not that of its operands.
+pub const OPERATOR: &str = "my-metallb-operator";
 
 /// Takes the product off the cluster with everything of it; whether it was there.
 ///
@@ -57,13 +60,20 @@ pub fn remove_the_product(cluster: &Cluster) -> Result<bool> {
 /// # Errors
 /// kubectl's words.
 pub fn sweep(cluster: &Cluster) -> Result<()> {
+    // It would install again what is removed here.
+    if olm::is_there(cluster)? {
+        olm::remove(cluster)?;
+    }
     let workloads = ["delete", "daemonsets,deployments", "-A", "-l"];
     for selector in ["app.kubernetes.io/name=metallb", "app=metallb"] {
         cluster.kubectl(&[&workloads[..], &[selector]].concat())?;
     }
     let rights = ["delete", "clusterroles,clusterrolebindings", "-l", "app=metallb"];
     cluster.kubectl(&rights)?;
-    remove_namespace(cluster, NAMESPACE)
+    for namespace in [OPERATOR, NAMESPACE] {
+        remove_namespace(cluster, namespace)?;
+    }
+    Ok(())
 }
 
 /// Waits until of an installation nothing is left outside its namespace, but for CRDs.

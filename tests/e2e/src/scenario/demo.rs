@@ -29,15 +29,43 @@ pub fn on_lab(cluster: &Cluster, progress: &Progress) -> Result<()> {
     let page = wait_page(cluster, address, SOON)?;
     progress.line(&format!("the client on the LAN has fetched http://{address}/"));
 
-    let show = |title: &str, args: &[&str]| -> Result<()> {
-        println!("\n$ kubectl {title}\n{}", cluster.kubectl(args)?.trim_end());
-        Ok(())
-    };
-    show("get nodes", &["get", "nodes"])?;
-    show("get metallb -A", &["get", "metallb", "-A"])?;
-    show("get pods -n metallb-system", &["get", "pods", "-n", NAMESPACE])?;
-    show("get service whoami", &["get", "service", "whoami"])?;
+    for words in [
+        "get nodes",
+        "get metallb -A",
+        &format!("get pods -n {NAMESPACE}"),
+        "get service whoami",
+    ] {
+        show(cluster, words)?;
+    }
     println!("\n(LAN client)$ curl http://{address}/\n{}", page.trim_end());
+    show_memory(cluster)?;
+    println!(
+        "\nThe cluster stays. What to try next:\n\
+         \x20 export KUBECONFIG={}\n\
+         \x20 kubectl get servicel2statuses -n {NAMESPACE}      # who announces what\n\
+         \x20 kubectl get ipaddresspools -n {NAMESPACE} -o yaml # counters, and whether each pool is valid\n\
+         \x20 make e2e SCENARIO=link-cut                          # cut the owner's cable under traffic\n\
+         \x20 make cluster-down                                   # remove everything",
+        cluster.kubeconfig().display()
+    );
+    Ok(())
+}
+
+/// Runs kubectl with these words, and prints both.
+///
+/// # Errors
+/// kubectl's words.
+pub(super) fn show(cluster: &Cluster, words: &str) -> Result<()> {
+    let args: Vec<&str> = words.split_whitespace().collect();
+    println!("\n$ kubectl {words}\n{}", cluster.kubectl(&args)?.trim_end());
+    Ok(())
+}
+
+/// Prints the memory of each of our processes.
+///
+/// # Errors
+/// /proc can't be read.
+pub(super) fn show_memory(cluster: &Cluster) -> Result<()> {
     println!("\n{:<12} {:>6}  resident memory", "process", "pid");
     for binary in ["metallb-operator", "metallb-allocator", "metallb-speaker"] {
         for pid in pids_of(cluster, binary)? {
@@ -48,15 +76,6 @@ pub fn on_lab(cluster: &Cluster, progress: &Progress) -> Result<()> {
             );
         }
     }
-    println!(
-        "\nThe cluster stays. What to try next:\n\
-         \x20 export KUBECONFIG={}\n\
-         \x20 kubectl get servicel2statuses -n {NAMESPACE}      # who announces what\n\
-         \x20 kubectl get ipaddresspools -n {NAMESPACE} -o yaml # counters, and whether each pool is valid\n\
-         \x20 make e2e SCENARIO=link-cut                          # cut the owner's cable under traffic\n\
-         \x20 make cluster-down                                   # remove everything",
-        cluster.kubeconfig().display()
-    );
     Ok(())
 }
 

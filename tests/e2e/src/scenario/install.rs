@@ -1,11 +1,11 @@
 //! Putting the product on a lab cluster the way a user does: images in a registry, manifests, one `MetalLB` resource.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{Cluster, Progress, checkout::root, sh, wait_for};
+use crate::{Cluster, Progress, checkout::root, registry, wait_for};
 
 /// Namespace of the operator and its operands.
 pub const NAMESPACE: &str = "metallb-system";
@@ -60,7 +60,7 @@ pub fn push_image(cluster: &Cluster, name: &str) -> Result<String> {
     let image = format!("{repository}/{name}:{version}");
     cluster.push(&archive, &image)?;
     // By digest as well: the tag stays the same between two builds, and nodes keep what they have pulled.
-    Ok(format!("{image}@{}", digest(&archive)?))
+    Ok(format!("{image}@{}", registry::digest(&archive)?))
 }
 
 /// The checked-in manifest of the operator with the images that `name` gives for `operator`, `controller` and `speaker`.
@@ -150,14 +150,4 @@ pub fn conditions_text(object: &Value) -> String {
 pub fn read(path: &str) -> Result<String> {
     let file = root().join(path);
     std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))
-}
-
-/// Digest of the one image in an OCI archive.
-fn digest(archive: &Path) -> Result<String> {
-    let index = sh::run(Command::new("tar").arg("-xOf").arg(archive).arg("index.json"))?;
-    let index: Value = serde_json::from_str(&index).context("index.json of the image archive")?;
-    index["manifests"][0]["digest"]
-        .as_str()
-        .map(str::to_owned)
-        .context("the image archive names no manifest")
 }

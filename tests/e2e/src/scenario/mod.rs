@@ -11,6 +11,7 @@ pub mod helm;
 pub mod install;
 pub mod layer2;
 pub mod manifests;
+pub mod olm;
 pub mod operator;
 pub mod outages;
 pub mod restarts;
@@ -26,7 +27,7 @@ use std::{fs, path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{Cluster, Progress};
+use crate::{Cluster, Progress, turn};
 
 /// A scenario.
 pub struct Scenario {
@@ -257,6 +258,25 @@ pub const BARE: &[Scenario] = &[
         about: "an edge site: Helm into namespace default, one address, a client behind 1:1 NAT",
         run: s2::edge_site,
     },
+    Scenario {
+        name: "s1",
+        about: "operator users: OLM, a Subscription with either OperatorGroup, an AddressPool, a transfer server; and away with it",
+        run: olm::s1,
+    },
+];
+
+/// The scenarios of `make test-long` on a cluster where the product is not installed.
+pub const LONG_BARE: &[Scenario] = &[
+    Scenario {
+        name: "scorecard",
+        about: "the Operator SDK's scorecard: its six tests of the bundle, as pods",
+        run: olm::scorecard::scorecard,
+    },
+    Scenario {
+        name: "olm-upgrade",
+        about: "approved upgrades through OLM under traffic: one node at a time, nothing lost; a broken version harms nothing",
+        run: olm::upgrade,
+    },
 ];
 
 /// The scenarios of `make test-long`, on an installation of the product: too long for every change.
@@ -283,9 +303,25 @@ pub const LONG: &[Scenario] = &[
     },
 ];
 
+/// Scenarios that measure how long clients are without an answer, or what they lose: they have the machine to themselves, so that
+/// another cluster on it does not slow them down.
+const ALONE: [&str; 11] = [
+    "planned-moves",
+    "speaker-restart",
+    "partition",
+    "link-cut",
+    "node-kill",
+    "restart-node",
+    "drift",
+    "many-services",
+    "mixed-fleet",
+    "starved",
+    "olm-upgrade",
+];
+
 /// All scenarios in the order in which they run: before the product is installed, then after.
 pub fn every() -> impl Iterator<Item = &'static Scenario> {
-    BARE.iter().chain(ALL).chain(LONG)
+    BARE.iter().chain(LONG_BARE).chain(ALL).chain(LONG)
 }
 
 /// The scenarios with these names, in the order of [`every`]; for no name those of `make test`.
@@ -311,7 +347,11 @@ pub fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
 /// # Errors
 /// Some failed, and which; the message says where their evidence is. Or the product could not be installed.
 pub fn run_all(cluster: &mut Cluster, scenarios: &[&Scenario], progress: &Progress) -> Result<()> {
-    let is_bare = |scenario: &Scenario| BARE.iter().any(|bare| bare.name == scenario.name);
+    let is_bare = |scenario: &Scenario| {
+        BARE.iter()
+            .chain(LONG_BARE)
+            .any(|bare| bare.name == scenario.name)
+    };
     let (bare, others): (Vec<&Scenario>, Vec<&Scenario>) =
         scenarios.iter().copied().partition(|scenario| is_bare(scenario));
     let mut report = Report::default();
@@ -319,7 +359,7 @@ pub fn run_all(cluster: &mut Cluster, scenarios: &[&Scenario], progress: &Progre
     if !bare.is_empty() {
         was_there = clean::remove_the_product(cluster).context("the product could not be removed")?;
         for scenario in bare {
-            if !report.run(cluster, scenario, progress) {
+            if !report.run(cluster, scenario, progress)? {
                 clean::sweep(cluster)?;
             }
         }
@@ -330,7 +370,7 @@ pub fn run_all(cluster: &mut Cluster, scenarios: &[&Scenario], progress: &Progre
             .context("the product could not be installed")?;
     }
     for scenario in others {
-        report.run(cluster, scenario, progress);
+        report.run(cluster, scenario, progress)?;
     }
     report.finish()
 }
@@ -343,8 +383,14 @@ struct Report {
 }
 
 impl Report {
-    /// Runs one; whether it passed.
-    fn run(&mut self, cluster: &mut Cluster, scenario: &Scenario, progress: &Progress) -> bool {
+    /// Runs one when its turn has come; whether it passed.
+    fn run(&mut self, cluster: &mut Cluster, scenario: &Scenario, progress: &Progress) -> Result<bool> {
+        let how = if ALONE.contains(&scenario.name) {
+            turn::Use::Alone
+        } else {
+            turn::Use::Shared
+        };
+        let _turn = turn::take(how, progress)?;
         progress.line(&format!("scenario {}: {}", scenario.name, scenario.about));
         let start = Instant::now();
         let outcome = run(cluster, scenario);
@@ -361,7 +407,7 @@ impl Report {
             scenario.name,
             start.elapsed().as_secs_f64()
         ));
-        outcome.is_ok()
+        Ok(outcome.is_ok())
     }
 
     /// Prints all that ran.
@@ -430,6 +476,9 @@ mod tests {
         let before = names.len();
         names.dedup();
         assert_eq!(names.len(), before, "two scenarios have one name");
+        for alone in ALONE {
+            assert!(names.contains(&alone), "there is no scenario {alone}");
+        }
         assert!(
             choose(&["nothing".to_owned()])
                 .err()

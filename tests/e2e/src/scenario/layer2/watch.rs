@@ -57,7 +57,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts them, and returns when all are answered.
+    /// Starts them, and returns when all are answered. What is not reachable yet is no loss, so they begin when it is.
     ///
     /// # Errors
     /// A stream that cannot be started, or is not answered.
@@ -71,6 +71,7 @@ impl Watch {
                     Client::Flushes => (FLUSHING, StreamSpec::udp(address)),
                     Client::Connected => (CLIENT, StreamSpec::tcp(address)),
                 };
+                cluster.wait_echo(place, spec, SOON)?;
                 streams.push((*client, address.is_ipv6(), cluster.stream_from(place, spec)?));
             }
         }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{
     super::{
-        clean::{remove_manifest, wait_nothing_outside},
+        clean::{OPERATOR, remove_manifest, wait_nothing_outside},
         install::{NAMESPACE, manifest_with, push_image, read, wait_available},
         workload::{
             Lb, SOON, fresh_namespace, pids_of, remove_namespace, resident_bytes, restart_speakers,
@@ -17,8 +17,6 @@ use super::{
 };
 use crate::{Cluster, wait_for};
 
-/// Where the operator is.
-const OPERATOR: &str = "my-metallb-operator";
 const SERVED: &str = "removal";
 
 /// Every order of removal, each after an installation over what the one before has left.
