@@ -286,3 +286,35 @@ fn fifty_nodes_miss_one_as_soon_as_three() {
     println!("50 nodes, LinkCut: p50 {p50} ms, p99 {p99} ms, max {max} ms");
     assert!(max <= 600, "{max} ms");
 }
+
+/// Speakers restart one after the other, and the first is slow: whoever starts meanwhile has never heard it, but others have.
+#[test]
+fn a_speaker_that_starts_while_another_is_away_moves_nothing() {
+    for nodes in [3, 5] {
+        let setup = setup(nodes, 0);
+        let seen = trials_of(40, |seed| {
+            let (mut cluster, owner) = settled(&setup(seed));
+            cluster.stop(owner);
+            cluster.run(Duration::from_secs(1));
+            let mut all = Vec::new();
+            for other in (0..nodes).filter(|other| *other != owner) {
+                cluster.stop(other);
+                cluster.run(Duration::from_millis(800 + seed * 7));
+                cluster.start(other);
+                all.push(watch(&mut cluster, owner, Duration::from_secs(2), |_, _| {}));
+            }
+            cluster.start(owner);
+            all.push(watch(&mut cluster, owner, Duration::from_secs(3), |_, _| {}));
+            (seed, all)
+        });
+        for (seed, all) in seen {
+            for (step, seen) in all.iter().enumerate() {
+                assert_eq!(
+                    (seen.longest, seen.moved),
+                    (Duration::ZERO, None),
+                    "{nodes} nodes, seed {seed}, step {step}: {seen:?}"
+                );
+            }
+        }
+    }
+}

@@ -59,6 +59,7 @@ impl Engine {
         self.watch_again = true;
         self.away.remove(&node);
         self.found_gone.remove(&node);
+        self.absent.remove(&node);
         self.suspects.remove(&node);
         self.neighbours.forget_gone_links(&node, now);
         self.neighbours.joined(now);
@@ -78,6 +79,7 @@ impl Engine {
             }
         }
         self.tell_joined(now, &node);
+        self.tell_absences(now, &node);
         self.outputs.push_back(Output::Liveness { node, live: true });
     }
 
@@ -96,6 +98,8 @@ impl Engine {
         } else if spoke && !found {
             self.away.insert(Arc::clone(&node), now + self.options.grace);
             self.say_silent_links(now, &node, !said);
+        } else if !spoke {
+            self.away_by_hearsay(now, &node);
         }
         let cause = Cause::NodeLost(Arc::clone(&node));
         for key in self.concerned(&node) {

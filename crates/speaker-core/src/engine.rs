@@ -192,6 +192,10 @@ pub struct Engine {
     pub(crate) found_gone: BTreeMap<NodeName, Instant>,
     /// Those of them that are still to be told to the peers, and how often.
     pub(crate) gone_news: Timers<News>,
+    /// Peers that start and are to be told who is away, and how often still.
+    pub(crate) absence_news: Deadlines<NodeName, u8>,
+    /// Nodes that were not heard yet but count as there, and whose speakers are away by what others said: until when.
+    pub(crate) absent: BTreeMap<NodeName, Instant>,
     /// Nodes that membership suspects.
     pub(crate) suspects: BTreeSet<NodeName>,
     /// Whose place this node takes when they fail, and for which services.
@@ -251,6 +255,8 @@ impl Engine {
             away: BTreeMap::new(),
             found_gone: BTreeMap::new(),
             gone_news: Timers::new(),
+            absence_news: Deadlines::new(),
+            absent: BTreeMap::new(),
             suspects: BTreeSet::new(),
             deputies: BTreeMap::new(),
             watched: BTreeSet::new(),
@@ -510,6 +516,7 @@ impl Machine for Engine {
             .chain(self.neighbours.repeat_at)
             .chain(self.probe.poll_timeout())
             .chain(self.gone_news.next())
+            .chain(self.absence_news.next())
             .chain(self.asking_timeout())
             .chain(self.strict.as_ref().and_then(Strict::poll_timeout))
             .chain(away)
@@ -524,6 +531,7 @@ impl Machine for Engine {
         self.drain_member(now);
         self.probe_nodes(now);
         self.tell_facts(now);
+        self.say_absences(now);
         if self.stops_at.take_if(|at| *at <= now).is_some() {
             self.outputs.push_back(Output::Left);
         }

@@ -214,10 +214,14 @@ impl Engine {
     pub(crate) fn heard(&mut self, now: Instant, from: &NodeName, body: &[u8]) {
         match Talk::decode(body) {
             Some(Talk::Facts(facts)) => {
+                let news = facts.number > self.neighbours.number_of(from);
                 let (changed, wants) = self.neighbours.learn(from, facts);
                 if wants {
                     let facts = self.neighbours.facts_for(from);
                     self.say(now, from, vec![Talk::Facts(facts).encode()]);
+                }
+                if news {
+                    self.tell_absences(now, from);
                 }
                 if changed {
                     self.befriend(now);
@@ -234,6 +238,7 @@ impl Engine {
                 let replies: Vec<View> = replies.collect();
                 self.say(now, from, Talk::pack(replies));
             }
+            Some(Talk::Away(absence)) => self.heard_absence(now, absence),
             Some(Talk::NodeGone(node)) => self.heard_gone(now, &node),
             Some(Talk::LinkGone { node, mac, heard }) => self.link_gone(now, &node, mac, heard),
             None => {}

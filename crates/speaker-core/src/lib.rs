@@ -22,6 +22,7 @@ mod claims;
 mod decide;
 mod engine;
 mod handover;
+mod hearsay;
 mod neighbours;
 mod nodeprobe;
 mod plan;

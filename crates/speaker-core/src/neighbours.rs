@@ -132,10 +132,17 @@ impl Neighbours {
     pub(crate) fn learn(&mut self, peer: &NodeName, facts: Facts) -> (bool, bool) {
         let other = self.others.entry(Arc::clone(peer)).or_default();
         other.has = facts.have;
-        let fresh = facts.number > other.number;
-        let wants = facts.asks || fresh || facts.have != self.number;
-        if !fresh {
+        if facts.number <= other.number {
             return (false, facts.asks);
+        }
+        (self.learn_of(peer, facts), true)
+    }
+
+    /// Takes the facts of a node, from itself or from somebody else; whether they changed something.
+    pub(crate) fn learn_of(&mut self, peer: &NodeName, facts: Facts) -> bool {
+        let other = self.others.entry(Arc::clone(peer)).or_default();
+        if facts.number <= other.number {
+            return false;
         }
         other.number = facts.number;
         self.answered.remove(peer);
@@ -154,7 +161,23 @@ impl Neighbours {
                 self.by_mac.insert(mac, Arc::clone(peer));
             }
         }
-        (changed, wants)
+        changed
+    }
+
+    /// The facts of a node, for somebody who can't hear them from it.
+    pub(crate) fn facts_of(&self, node: &str) -> Facts {
+        self.others.get(node).map_or_else(Facts::default, |other| Facts {
+            number: other.number,
+            partial: other.partial,
+            unable: other.unable,
+            links: other.links.clone(),
+            ..Facts::default()
+        })
+    }
+
+    /// Number of the facts of a node that are here; 0 when there are none.
+    pub(crate) fn number_of(&self, node: &str) -> u64 {
+        self.others.get(node).map_or(0, |other| other.number)
     }
 
     /// The kernel of a node answered from this hardware address; whether that is news.

@@ -1,5 +1,6 @@
 //! What speakers say to each other besides membership, and its bytes: big endian, lengths before contents.
 
+use core::time::Duration;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ const KIND_FACTS: u8 = 1;
 const KIND_VIEWS: u8 = 2;
 const KIND_NODE_GONE: u8 = 3;
 const KIND_LINK_GONE: u8 = 4;
+const KIND_AWAY: u8 = 5;
 
 const FLAG_ASKS: u8 = 1;
 const FLAG_PARTIAL: u8 = 2;
@@ -41,6 +43,18 @@ pub(crate) enum Talk {
         mac: MacAddr,
         heard: bool,
     },
+    /// A speaker that the addressee may never have heard is away.
+    Away(Absence),
+}
+
+/// A node is up, but its speaker is silent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Absence {
+    pub(crate) node: NodeName,
+    /// How much longer that is borne, in whole milliseconds.
+    pub(crate) left: Duration,
+    /// What that node last said of itself; nothing if its number is 0.
+    pub(crate) facts: Facts,
 }
 
 /// What only one node knows of itself.
@@ -100,29 +114,7 @@ impl Talk {
         match self {
             Self::Facts(facts) => {
                 out.push(KIND_FACTS);
-                out.extend_from_slice(&facts.number.to_be_bytes());
-                out.extend_from_slice(&facts.have.to_be_bytes());
-                let flags_at = out.len();
-                out.extend_from_slice(&[0, 0]);
-                let mut told = 0_u8;
-                for link in &facts.links {
-                    let length = 1 + link.name.len() + 6 + 1 + 16;
-                    if told == u8::MAX || out.len() + length > TALK_MAX {
-                        break;
-                    }
-                    told += 1;
-                    put_text(&mut out, &link.name);
-                    out.extend_from_slice(&link.mac.0);
-                    out.push(flag(link.arp, FLAG_ARP) | flag(link.link_local.is_some(), FLAG_LINK_LOCAL));
-                    if let Some(address) = link.link_local {
-                        out.extend_from_slice(&address.octets());
-                    }
-                }
-                let partial = facts.partial || usize::from(told) < facts.links.len();
-                out[flags_at] = flag(facts.asks, FLAG_ASKS)
-                    | flag(partial, FLAG_PARTIAL)
-                    | flag(facts.unable, FLAG_UNABLE);
-                out[flags_at + 1] = told;
+                facts.put(&mut out);
             }
             Self::Views(views) => {
                 out.push(KIND_VIEWS);
@@ -139,6 +131,13 @@ impl Talk {
                 put_text(&mut out, node);
                 out.extend_from_slice(&mac.0);
                 out.push(u8::from(*heard));
+            }
+            Self::Away(absence) => {
+                out.push(KIND_AWAY);
+                put_text(&mut out, &absence.node);
+                let left = u64::try_from(absence.left.as_millis()).unwrap_or(u64::MAX);
+                out.extend_from_slice(&left.to_be_bytes());
+                absence.facts.put(&mut out);
             }
         }
         out
@@ -166,19 +165,7 @@ impl Talk {
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
         let talk = match reader.byte()? {
-            KIND_FACTS => {
-                let (number, have) = (reader.number()?, reader.number()?);
-                let (flags, count) = (reader.byte()?, reader.byte()?);
-                let links = (0..count).map(|_| reader.link()).collect::<Option<_>>()?;
-                Self::Facts(Facts {
-                    number,
-                    have,
-                    asks: flags & FLAG_ASKS != 0,
-                    partial: flags & FLAG_PARTIAL != 0,
-                    unable: flags & FLAG_UNABLE != 0,
-                    links,
-                })
-            }
+            KIND_FACTS => Self::Facts(reader.facts()?),
             KIND_VIEWS => {
                 let mut views = Vec::new();
                 while !reader.0.is_empty() {
@@ -192,9 +179,42 @@ impl Talk {
                 mac: MacAddr(reader.array()?),
                 heard: reader.byte()? != 0,
             },
+            KIND_AWAY => Self::Away(Absence {
+                node: reader.text()?.into(),
+                left: Duration::from_millis(reader.number()?),
+                facts: reader.facts()?,
+            }),
             _ => return None,
         };
         reader.0.is_empty().then_some(talk)
+    }
+}
+
+impl Facts {
+    /// As many links as fit into one datagram.
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.number.to_be_bytes());
+        out.extend_from_slice(&self.have.to_be_bytes());
+        let flags_at = out.len();
+        out.extend_from_slice(&[0, 0]);
+        let mut told = 0_u8;
+        for link in &self.links {
+            let length = 1 + link.name.len() + 6 + 1 + 16;
+            if told == u8::MAX || out.len() + length > TALK_MAX {
+                break;
+            }
+            told += 1;
+            put_text(out, &link.name);
+            out.extend_from_slice(&link.mac.0);
+            out.push(flag(link.arp, FLAG_ARP) | flag(link.link_local.is_some(), FLAG_LINK_LOCAL));
+            if let Some(address) = link.link_local {
+                out.extend_from_slice(&address.octets());
+            }
+        }
+        let partial = self.partial || usize::from(told) < self.links.len();
+        out[flags_at] =
+            flag(self.asks, FLAG_ASKS) | flag(partial, FLAG_PARTIAL) | flag(self.unable, FLAG_UNABLE);
+        out[flags_at + 1] = told;
     }
 }
 
@@ -275,6 +295,20 @@ impl<'a> Reader<'a> {
     fn text(&mut self) -> Option<&'a str> {
         let length = u16::from_be_bytes(self.array()?);
         core::str::from_utf8(self.take(usize::from(length))?).ok()
+    }
+
+    fn facts(&mut self) -> Option<Facts> {
+        let (number, have) = (self.number()?, self.number()?);
+        let (flags, count) = (self.byte()?, self.byte()?);
+        let links = (0..count).map(|_| self.link()).collect::<Option<_>>()?;
+        Some(Facts {
+            number,
+            have,
+            asks: flags & FLAG_ASKS != 0,
+            partial: flags & FLAG_PARTIAL != 0,
+            unable: flags & FLAG_UNABLE != 0,
+            links,
+        })
     }
 
     fn link(&mut self) -> Option<LinkFacts> {
@@ -392,8 +426,14 @@ mod tests {
             interfaces: None,
             ..view("none")
         };
+        let absence = Absence {
+            node: "n3".into(),
+            left: Duration::from_millis(29_500),
+            facts: facts.clone(),
+        };
         for talk in [
             Talk::Facts(facts),
+            Talk::Away(absence),
             Talk::NodeGone("n2".into()),
             Talk::LinkGone {
                 node: "n2".into(),

@@ -1,0 +1,92 @@
+//! The part of the engine for those who start while others are away: what they have not heard themselves, they are told.
+//!
+//! A speaker that starts has never heard the speakers that are away at that time. Left to itself it would hold their nodes for
+//! gone and take their addresses over, although everybody else knows that they only restart.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use metallb_election::NodeName;
+use metallb_member::PeerState;
+use metallb_sansio::Instant;
+
+use crate::Cause;
+use crate::engine::Engine;
+use crate::talk::{Absence, Talk};
+
+/// How often it is told, and how long after each other: nobody confirms it.
+const TOLD: u8 = 3;
+const AGAIN: Duration = Duration::from_millis(70);
+
+impl Engine {
+    /// A peer starts: it is told who is away.
+    pub(crate) fn tell_absences(&mut self, now: Instant, peer: &NodeName) {
+        if !self.away.is_empty() {
+            self.absence_news.set(Arc::clone(peer), now, TOLD);
+        }
+    }
+
+    /// Says what is due.
+    pub(crate) fn say_absences(&mut self, now: Instant) {
+        while let Some((peer, times)) = self.absence_news.pop_due(now) {
+            if !self.member.is_live(&peer) {
+                continue;
+            }
+            let absences = self
+                .away
+                .iter()
+                .filter(|(node, until)| **node != peer && **until > now);
+            let words: Vec<Vec<u8>> = absences
+                .map(|(node, until)| {
+                    let absence = Absence {
+                        node: Arc::clone(node),
+                        left: *until - now,
+                        facts: self.neighbours.facts_of(node),
+                    };
+                    Talk::Away(absence).encode()
+                })
+                .collect();
+            if !words.is_empty() && times > 1 {
+                self.absence_news.set(Arc::clone(&peer), now + AGAIN, times - 1);
+            }
+            self.say(now, &peer, words);
+        }
+    }
+
+    /// Somebody says that a node's speaker is away. Whoever heard that speaker itself knows better.
+    pub(crate) fn heard_absence(&mut self, now: Instant, absence: Absence) {
+        let Absence { node, left, facts } = absence;
+        let state = self.member.state(&node);
+        if node == *self.node()
+            || !matches!(state, Some(PeerState::Presumed | PeerState::Unheard))
+            || self.found_gone.contains_key(&node)
+        {
+            return;
+        }
+        if self.neighbours.learn_of(&node, facts) {
+            self.befriend(now);
+        }
+        let until = now + left.min(self.options.grace);
+        if state == Some(PeerState::Presumed) {
+            self.absent.insert(node, until);
+        } else if !self.away.contains_key(&node) {
+            self.is_away(now, &node, until);
+            for key in self.concerned(&node) {
+                self.decide(now, &key, &Cause::NodeLost(Arc::clone(&node)));
+            }
+        }
+    }
+
+    /// A peer that was never heard counts no longer as there: is it only away, by what others said?
+    pub(crate) fn away_by_hearsay(&mut self, now: Instant, node: &NodeName) {
+        if let Some(until) = self.absent.remove(node).filter(|until| *until > now) {
+            self.is_away(now, node, until);
+        }
+    }
+
+    fn is_away(&mut self, now: Instant, node: &NodeName, until: Instant) {
+        self.watch_again = true;
+        self.away.insert(Arc::clone(node), until);
+        self.follow_watch(now);
+    }
+}
