@@ -42,7 +42,29 @@ pub fn install(cluster: &Cluster, progress: &Progress) -> Result<()> {
         "--timeout=90s",
     ];
     cluster.kubectl(&rollout).context("the operator does not start")?;
-    apply_resource(cluster, progress)
+    apply_resource(cluster, progress)?;
+    // An operator of before may still have said Available of the operands of before.
+    for (workload, image) in [
+        ("deployment/controller", "controller"),
+        ("daemonset/speaker", "speaker"),
+    ] {
+        let (repository, _) = image_names();
+        let wanted = manifest
+            .split_whitespace()
+            .find(|word| word.starts_with(&format!("{repository}/{image}:")))
+            .with_context(|| format!("the operator's manifest names no image of the {image}"))?;
+        wait_for(
+            &format!("{workload} to be of {wanted}"),
+            Duration::from_secs(60),
+            || {
+                let found = cluster.kubectl_json(&["get", "-n", NAMESPACE, workload])?;
+                let containers = &found["spec"]["template"]["spec"]["containers"];
+                Ok((containers[0]["image"] == wanted).then_some(()))
+            },
+        )?;
+        cluster.kubectl(&["rollout", "status", "-n", NAMESPACE, workload, "--timeout=120s"])?;
+    }
+    Ok(())
 }
 
 /// Pushes the image `operator`, `controller` or `speaker` that was built; its full name.
