@@ -57,7 +57,7 @@ pub fn echo_pods(cluster: &Cluster, namespace: &str) -> Result<()> {
     cluster.apply(&format!(
         "{{apiVersion: apps/v1, kind: DaemonSet, metadata: {{name: echo, namespace: {namespace}}}, spec: {{selector: {{matchLabels: {{app: echo}}}}, \
          template: {{metadata: {{labels: {{app: echo}}}}, spec: {{terminationGracePeriodSeconds: 1, containers: [{{name: echo, \
-         image: {TESTSERVER_IMAGE}, args: [udp-echo, \"9000\"]}}]}}}}}}}}"
+         image: {TESTSERVER_IMAGE}, args: [udp-echo, \"9000\"], resources: {{requests: {{cpu: 500m}}}}}}]}}}}}}}}"
     ))?;
     let daemon_set = "daemonset/echo";
     cluster

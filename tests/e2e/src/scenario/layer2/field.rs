@@ -216,7 +216,13 @@ pub fn remove_pool(cluster: &Cluster, name: &str) -> Result<()> {
 /// # Errors
 /// It does not start.
 pub fn serve(cluster: &Cluster, namespace: &str, node: &str) -> Result<()> {
-    let container = |protocol: &str| json!({"name": protocol, "image": TESTSERVER_IMAGE, "args": [format!("{protocol}-echo"), PORT.to_string()]});
+    // What is measured is the way to the server. Without a request of its own it is the first to wait on a busy machine, and
+    // its sockets overflow.
+    let resources = json!({"requests": {"cpu": "500m"}});
+    let container = |protocol: &str| {
+        let args = [format!("{protocol}-echo"), PORT.to_string()];
+        json!({"name": protocol, "image": TESTSERVER_IMAGE, "args": args, "resources": resources})
+    };
     let labels = json!({"app": "server"});
     let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": "server", "namespace": namespace},
