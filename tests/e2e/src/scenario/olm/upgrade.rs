@@ -83,7 +83,6 @@ pub fn upgrade(cluster: &mut Cluster) -> Result<()> {
         soon_answered(what, outcomes)?;
         lossless(what, &connections(outcomes))?;
     }
-    lossless("an upgrade through OLM", &outcomes)?;
 
     field.clear(cluster)?;
     cluster.kubectl(&["delete", "metallb", "-n", NAMESPACE, "metallb", "--timeout=60s"])?;
@@ -91,7 +90,9 @@ pub fn upgrade(cluster: &mut Cluster) -> Result<()> {
     install::clear(cluster)
 }
 
-/// What the clients saw that hold a connection: no machine is so busy that it breaks one.
+/// What the clients saw that hold a connection: no machine is so busy that it breaks one. The others' losses are figures only:
+/// unpacking bundles and building catalogs' caches keeps two cores busy for so long that an ARP reply may wait for 200 ms.
+/// That a restart of speakers loses nothing is asserted where nothing else goes on.
 fn connections(outcomes: &[Outcome]) -> Vec<Outcome> {
     let of = |o: &&Outcome| o.client == Client::Connected;
     outcomes.iter().filter(of).cloned().collect()
