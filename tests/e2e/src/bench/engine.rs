@@ -15,7 +15,7 @@ use crate::{
     scenario::{
         install::{self, NAMESPACE},
         layer2::restart::{self, pids_on, wait_new_speaker},
-        workload::{speakers_rolled_out, wait_product_ready},
+        workload::{delete_speaker, speakers_rolled_out, wait_product_ready},
     },
     wait_for,
 };
@@ -116,17 +116,7 @@ impl Engine {
     /// speaker that was cut off takes up to a minute to join the others again.
     pub(super) fn renew(self, cluster: &Cluster, node: &str) -> Result<()> {
         let old = pids_on(cluster, node, self.binary())?;
-        let field = format!("spec.nodeName={node}");
-        cluster.kubectl(&[
-            "delete",
-            "pod",
-            "-n",
-            NAMESPACE,
-            "-l",
-            "component=speaker",
-            "--field-selector",
-            &field,
-        ])?;
+        delete_speaker(cluster, node)?;
         wait_new_speaker(cluster, node, self.binary(), &old)
     }
 

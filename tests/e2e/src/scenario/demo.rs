@@ -17,17 +17,7 @@ use crate::{Cluster, Progress, images::WHOAMI_IMAGE, sh, wait_for};
 pub fn on_lab(cluster: &Cluster, progress: &Progress) -> Result<()> {
     install::install(cluster, progress)?;
     progress.line("creating a web server and a LoadBalancer service");
-    web_pods(cluster, "default", "whoami", 2)?;
-    Lb {
-        namespace: "default",
-        name: "whoami",
-        app: "whoami",
-        ..Lb::default()
-    }
-    .apply(cluster)?;
-    let address = wait_address(cluster, "default", "whoami")?;
-    let page = wait_page(cluster, address, SOON)?;
-    progress.line(&format!("the client on the LAN has fetched http://{address}/"));
+    let (address, page) = serve_whoami(cluster, progress)?;
 
     for words in [
         "get nodes",
@@ -49,6 +39,25 @@ pub fn on_lab(cluster: &Cluster, progress: &Progress) -> Result<()> {
         cluster.kubeconfig().display()
     );
     Ok(())
+}
+
+/// The service that is shown; its address and the page that the client on the LAN has read there.
+///
+/// # Errors
+/// What does not come in time.
+pub(super) fn serve_whoami(cluster: &Cluster, progress: &Progress) -> Result<(IpAddr, String)> {
+    web_pods(cluster, "default", "whoami", 2)?;
+    Lb {
+        namespace: "default",
+        name: "whoami",
+        app: "whoami",
+        ..Lb::default()
+    }
+    .apply(cluster)?;
+    let address = wait_address(cluster, "default", "whoami")?;
+    let page = wait_page(cluster, address, SOON)?;
+    progress.line(&format!("the client on the LAN has fetched http://{address}/"));
+    Ok((address, page))
 }
 
 /// Runs kubectl with these words, and prints both.

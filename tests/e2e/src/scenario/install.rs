@@ -43,12 +43,12 @@ pub fn install(cluster: &Cluster, progress: &Progress) -> Result<()> {
     ];
     cluster.kubectl(&rollout).context("the operator does not start")?;
     apply_resource(cluster, progress)?;
+    let (repository, _) = image_names();
     // An operator of before may still have said Available of the operands of before.
     for (workload, image) in [
         ("deployment/controller", "controller"),
         ("daemonset/speaker", "speaker"),
     ] {
-        let (repository, _) = image_names();
         let wanted = manifest
             .split_whitespace()
             .find(|word| word.starts_with(&format!("{repository}/{image}:")))

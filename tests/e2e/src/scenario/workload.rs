@@ -106,6 +106,27 @@ pub fn restart_speakers(cluster: &Cluster) -> Result<()> {
     speakers_rolled_out(cluster, Duration::from_secs(180))
 }
 
+/// Deletes the speaker's pod of a node, and waits until it is gone.
+///
+/// # Errors
+/// kubectl's words.
+pub fn delete_speaker(cluster: &Cluster, node: &str) -> Result<()> {
+    let field = format!("spec.nodeName={node}");
+    let selector = "component=speaker";
+    cluster
+        .kubectl(&[
+            "delete",
+            "pods",
+            "-n",
+            NAMESPACE,
+            "-l",
+            selector,
+            "--field-selector",
+            &field,
+        ])
+        .map(drop)
+}
+
 /// Two pods and the service `web` in a namespace; its address, once the client has read a page there.
 ///
 /// # Errors

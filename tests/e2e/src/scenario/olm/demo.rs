@@ -9,9 +9,8 @@ use super::{
 };
 use crate::scenario::{
     clean::remove_the_product,
-    demo::{show, show_memory},
+    demo::{serve_whoami, show, show_memory},
     install::{NAMESPACE, read, wait_available},
-    workload::{Lb, SOON, wait_address, wait_page, web_pods},
 };
 use crate::{Cluster, Progress, olm};
 
@@ -46,17 +45,7 @@ pub fn demo(cluster: &Cluster, progress: &Progress) -> Result<()> {
     }
     wait_available(cluster, super::PATIENCE)?;
     progress.line("MetalLB is Available; creating a web server and a LoadBalancer service");
-    web_pods(cluster, "default", "whoami", 2)?;
-    Lb {
-        namespace: "default",
-        name: "whoami",
-        app: "whoami",
-        ..Lb::default()
-    }
-    .apply(cluster)?;
-    let address = wait_address(cluster, "default", "whoami")?;
-    let page = wait_page(cluster, address, SOON)?;
-    progress.line(&format!("the client on the LAN has fetched http://{address}/"));
+    let (address, page) = serve_whoami(cluster, progress)?;
 
     for words in [
         "get packagemanifests",

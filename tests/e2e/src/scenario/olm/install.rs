@@ -236,3 +236,24 @@ pub(super) fn clear(cluster: &Cluster) -> Result<()> {
     }
     olm::remove(cluster)
 }
+
+/// Changes something of the operator's by hand, and waits until it is as before.
+pub(super) fn wait_repair(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl(&[
+        "scale",
+        "deployment",
+        "-n",
+        NAMESPACE,
+        "controller",
+        "--replicas=0",
+    ])?;
+    wait_for("the operator to repair the controller", SOON, || {
+        let controller = cluster.kubectl_json(&["get", "deployment", "-n", NAMESPACE, "controller"])?;
+        ensure!(
+            controller["spec"]["replicas"] == 1,
+            "it has {} replicas",
+            controller["spec"]["replicas"]
+        );
+        Ok(Some(()))
+    })
+}

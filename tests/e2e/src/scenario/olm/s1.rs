@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{
     OPERATOR,
-    install::{self, Form, create, uninstall, wait_catalog, wait_succeeded},
+    install::{self, Form, create, uninstall, wait_catalog, wait_repair, wait_succeeded},
     leftovers,
     release::{Published, catalog_source},
     transfer::{self, wait_reached},
@@ -16,7 +16,7 @@ use super::{
 use crate::scenario::{
     install::{NAMESPACE, read, wait_available},
     layer2::Figures,
-    workload::{SOON, remove_namespace, wait_address, wait_one_owner},
+    workload::{SOON, delete_speaker, remove_namespace, speakers_rolled_out, wait_address, wait_one_owner},
 };
 use crate::{Cluster, Progress, olm, wait_for};
 
@@ -137,40 +137,14 @@ fn operands(cluster: &Cluster) -> Result<()> {
 fn serves_without_the_operator(cluster: &Cluster, address: IpAddr) -> Result<()> {
     wait_reached(cluster, address)?;
     let owner = wait_one_owner(cluster, address, SOON)?;
-    let field = format!("spec.nodeName={owner}");
-    cluster.kubectl(&[
-        "delete",
-        "pods",
-        "-n",
-        NAMESPACE,
-        "-l",
-        "component=speaker",
-        "--field-selector",
-        &field,
-    ])?;
-    super::super::workload::speakers_rolled_out(cluster, Duration::from_secs(120))?;
+    delete_speaker(cluster, &owner)?;
+    speakers_rolled_out(cluster, Duration::from_secs(120))?;
     wait_reached(cluster, address)
 }
 
 /// The operator works again: it repairs what it had made before it went.
 fn picked_up(cluster: &Cluster) -> Result<()> {
-    cluster.kubectl(&[
-        "scale",
-        "deployment",
-        "-n",
-        NAMESPACE,
-        "controller",
-        "--replicas=0",
-    ])?;
-    wait_for("the operator to repair the controller", SOON, || {
-        let controller = cluster.kubectl_json(&["get", "deployment", "-n", NAMESPACE, "controller"])?;
-        ensure!(
-            controller["spec"]["replicas"] == 1,
-            "it has {} replicas",
-            controller["spec"]["replicas"]
-        );
-        Ok(Some(()))
-    })?;
+    wait_repair(cluster)?;
     wait_available(cluster, Duration::from_secs(120))
 }
 

@@ -6,7 +6,7 @@ use super::{
     OPERATOR,
     install::{
         self, Form, approve, change_catalog, create, uninstall, versions, wait_catalog, wait_plan,
-        wait_succeeded, wait_version,
+        wait_repair, wait_succeeded, wait_version,
     },
     release::{self, Published, Release, catalog_source},
     rollout::{SpeakerWatch, wait_all_of},
@@ -155,18 +155,7 @@ fn broken(cluster: &Cluster, field: &Field, before: &[&Release; 2]) -> Result<Ve
         "the versions are {now:?}"
     );
     // The operator before still works: it repairs, and says so.
-    cluster.kubectl(&[
-        "scale",
-        "deployment",
-        "-n",
-        NAMESPACE,
-        "controller",
-        "--replicas=0",
-    ])?;
-    wait_for("the operator before to repair the controller", SOON, || {
-        let controller = cluster.kubectl_json(&["get", "deployment", "-n", NAMESPACE, "controller"])?;
-        Ok((controller["spec"]["replicas"] == 1).then_some(()))
-    })?;
+    wait_repair(cluster).context("by the operator before")?;
     wait_version(cluster, &present.version)?;
     let mark = watch.mark();
     field.wait_as_laid(cluster)?;
