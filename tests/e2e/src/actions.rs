@@ -129,6 +129,22 @@ impl Cluster {
         lan::remove_segment(&self.record.plan, APART)
     }
 
+    /// Undoes cuts, parted halves, standstills and power cuts of nodes, whoever has left them.
+    pub fn make_whole(&mut self) -> Result<()> {
+        let names: Vec<String> = self.nodes().into_iter().map(|node| node.name).collect();
+        if lan::has_segment(&self.record.plan, APART)? {
+            self.heal(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        }
+        for name in &names {
+            if self.record.powered_off.contains(name) {
+                self.node_start(name)?;
+            }
+            self.link(name, true)?;
+            self.node_thaw(name)?;
+        }
+        self.wait_nodes_ready(std::time::Duration::from_secs(120))
+    }
+
     /// Kills the API server; etcd, controller manager and scheduler stay.
     pub fn apiserver_stop(&self) -> Result<()> {
         control_plane::stop_api(&self.state)

@@ -142,6 +142,24 @@ impl Hierarchies {
         Ok(())
     }
 
+    /// Takes a process out of its group's share of processor time, in version 1: its groups have no real-time share there, so the
+    /// kernel would refuse real-time priority. The other controllers, by which it is found and killed, keep it. Version 2 has no
+    /// such shares.
+    pub fn leave_cpu_group(&self, pid: i32) -> Result<()> {
+        let Self::V1 { roots, .. } = self else {
+            return Ok(());
+        };
+        for root in roots
+            .iter()
+            .filter(|root| root.join("cpu.shares").exists() || root.join("cpu.rt_runtime_us").exists())
+        {
+            let file = root.join("cgroup.procs");
+            fs::write(&file, pid.to_string())
+                .with_context(|| format!("move process {pid} to {}", file.display()))?;
+        }
+        Ok(())
+    }
+
     /// All processes in the cgroup and below it.
     pub fn pids(&self, path: &str) -> BTreeSet<i32> {
         let mut pids = BTreeSet::new();

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 
 use crate::cluster::{CLIENT, Cluster};
-use crate::stream::{StreamReport, gaps};
+use crate::priority::prefer_thread;
+use crate::stream::{StreamReport, gaps, longest_run_missing};
 use crate::wait::wait_every;
 use crate::{netns, sh};
 
@@ -58,7 +59,7 @@ pub struct StreamHandle {
     stop: Arc<AtomicBool>,
     live: Arc<Live>,
     sender: JoinHandle<Sent>,
-    receiver: JoinHandle<Vec<Duration>>,
+    receiver: JoinHandle<Received>,
 }
 
 /// What a stream shows while it runs, in microseconds since its start: scenarios wait for these.
@@ -201,8 +202,10 @@ fn send_all(mut socket: Socket, spec: StreamSpec, start: Instant, stop: &AtomicB
     sent
 }
 
-/// The first answer to each message, in the order in which they came.
-fn receive_all(mut socket: Socket, start: Instant, stop: &AtomicBool, live: &Live) -> Vec<Duration> {
+/// When the first answer to each message came, in the order in which they came, and which messages.
+type Received = (Vec<Duration>, BTreeSet<u64>);
+
+fn receive_all(mut socket: Socket, start: Instant, stop: &AtomicBool, live: &Live) -> Received {
     let mut times = Vec::new();
     let mut answered = BTreeSet::new();
     let mut buffer = Vec::new();
@@ -225,7 +228,7 @@ fn receive_all(mut socket: Socket, start: Instant, stop: &AtomicBool, live: &Liv
             break;
         }
     }
-    times
+    (times, answered)
 }
 
 impl StreamHandle {
@@ -243,8 +246,14 @@ impl StreamHandle {
             started,
             stop,
             live,
-            sender: std::thread::spawn(move || send_all(sending, spec, start, &stop_sender, &done)),
-            receiver: std::thread::spawn(move || receive_all(receiving, start, &stop_receiver, &seen)),
+            sender: std::thread::spawn(move || {
+                prefer_thread();
+                send_all(sending, spec, start, &stop_sender, &done)
+            }),
+            receiver: std::thread::spawn(move || {
+                prefer_thread();
+                receive_all(receiving, start, &stop_receiver, &seen)
+            }),
         }
     }
 
@@ -272,7 +281,7 @@ impl StreamHandle {
             .sender
             .join()
             .map_err(|_| anyhow::anyhow!("the sending thread panicked"))?;
-        let times = self
+        let (times, answered) = self
             .receiver
             .join()
             .map_err(|_| anyhow::anyhow!("the receiving thread panicked"))?;
@@ -282,6 +291,7 @@ impl StreamHandle {
             sent: sent.ok,
             send_errors: sent.errors,
             answered: times.len() as u64,
+            lost_in_a_row: longest_run_missing(&answered, sent.ok + sent.errors),
             longest,
             gaps,
             started_unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
@@ -462,5 +472,6 @@ mod tests {
         let seen: u64 = echo.join().unwrap();
         assert_eq!(report.sent, seen);
         assert_eq!(report.lost(), seen / 4);
+        assert_eq!(report.lost_in_a_row, 1);
     }
 }

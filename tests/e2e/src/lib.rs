@@ -31,6 +31,7 @@ pub mod peer;
 pub mod pki;
 pub mod plan;
 pub mod prereq;
+pub mod priority;
 pub mod process;
 pub mod progress;
 pub mod proxy;

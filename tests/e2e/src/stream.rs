@@ -1,5 +1,6 @@
 //! What a stream of numbered messages and their answers says about an outage. Pure.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub struct StreamReport {
     pub send_errors: u64,
     /// Different messages that were answered.
     pub answered: u64,
+    /// The most messages in a row without an answer.
+    pub lost_in_a_row: u64,
     /// The longest time without an answer.
     pub longest: Gap,
     /// All times without an answer of at least four sending intervals, in order.
@@ -44,11 +47,12 @@ impl fmt::Display for StreamReport {
         let at = self.started_unix_ms + u64::try_from(self.longest.from.as_millis()).unwrap_or(u64::MAX);
         write!(
             f,
-            "{} sent, {} answered, {} lost ({} refused locally); longest time without answer {} ms, from {}.{:03} (unix)",
+            "{} sent, {} answered, {} lost ({} refused locally, {} in a row at most); longest time without answer {} ms, from {}.{:03} (unix)",
             self.sent + self.send_errors,
             self.answered,
             self.lost(),
             self.send_errors,
+            self.lost_in_a_row,
             self.longest.length.as_millis(),
             at / 1000,
             at % 1000,
@@ -58,6 +62,22 @@ impl fmt::Display for StreamReport {
         }
         Ok(())
     }
+}
+
+/// The most numbers in a row below `end` that are not among these.
+pub fn longest_run_missing(answered: &BTreeSet<u64>, end: u64) -> u64 {
+    let mut next = 0;
+    let mut longest = 0;
+    for number in answered
+        .iter()
+        .copied()
+        .take_while(|number| *number < end)
+        .chain([end])
+    {
+        longest = longest.max(number - next);
+        next = number + 1;
+    }
+    longest
 }
 
 /// The longest gap, and all that last at least `threshold`. `answers` are the arrival times in order, since the start of
@@ -118,11 +138,25 @@ mod tests {
     }
 
     #[test]
+    fn runs_at_both_ends_and_in_the_middle() {
+        let run = |answered: &[u64], end| longest_run_missing(&answered.iter().copied().collect(), end);
+        assert_eq!(run(&[], 0), 0);
+        assert_eq!(run(&[], 3), 3);
+        assert_eq!(run(&[0, 1, 2], 3), 0);
+        assert_eq!(run(&[2, 4], 5), 2);
+        assert_eq!(run(&[0, 2, 6], 8), 3);
+        assert_eq!(run(&[0, 1], 5), 3);
+        // An answer to what nobody has sent.
+        assert_eq!(run(&[0, 9], 2), 1);
+    }
+
+    #[test]
     fn report_reads_well() {
         let report = StreamReport {
             sent: 400,
             send_errors: 2,
             answered: 390,
+            lost_in_a_row: 12,
             longest: Gap {
                 from: ms(1500),
                 length: ms(60),
@@ -133,7 +167,7 @@ mod tests {
         };
         assert_eq!(
             report.to_string(),
-            "402 sent, 390 answered, 12 lost (2 refused locally); longest time without answer 60 ms, from 1001.500 (unix)"
+            "402 sent, 390 answered, 12 lost (2 refused locally, 12 in a row at most); longest time without answer 60 ms, from 1001.500 (unix)"
         );
     }
 }

@@ -1,14 +1,16 @@
 //! A cluster as a user has it who has never installed anything of ours, and the networks of tutorials on its LAN.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{
     install::{NAMESPACE, manifest_with},
+    layer2::moves::EXCLUDE,
     workload::remove_namespace,
 };
-use crate::{Cluster, cluster::CLIENT, olm, wait_for};
+use crate::{Cluster, cluster::CLIENT, flush::FLUSHING, olm, wait_for};
 
 /// Namespace of the operator where it is not that of its operands.
 pub const OPERATOR: &str = "my-metallb-operator";
@@ -53,6 +55,33 @@ pub fn remove_the_product(cluster: &Cluster) -> Result<bool> {
     }
     remove_manifest(cluster, &manifest_with(|name| Ok(name.to_owned()))?)?;
     Ok(true)
+}
+
+/// Removes what a scenario on an installation has left when it failed, the product with it: namespaces that were not there before,
+/// cut cables, marks on nodes, settings. The next scenario is to fail for reasons of its own.
+///
+/// # Errors
+/// kubectl's words; nodes that do not get Ready.
+pub fn renew(cluster: &mut Cluster, namespaces: &BTreeSet<String>) -> Result<()> {
+    cluster.make_whole()?;
+    for node in cluster.nodes() {
+        cluster.kubectl(&["uncordon", &node.name])?;
+        cluster.kubectl(&["label", "node", &node.name, &format!("{EXCLUDE}-")])?;
+    }
+    cluster.remove_host(FLUSHING)?;
+    for new in self::namespaces(cluster)?.difference(namespaces) {
+        remove_namespace(cluster, new)?;
+    }
+    remove_the_product(cluster).map(drop)
+}
+
+/// The namespaces that there are.
+///
+/// # Errors
+/// kubectl's words.
+pub fn namespaces(cluster: &Cluster) -> Result<BTreeSet<String>> {
+    let names = cluster.kubectl(&["get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}"])?;
+    Ok(names.split_whitespace().map(str::to_owned).collect())
 }
 
 /// Removes what a scenario that failed may have left of an installation: it would be in the next one's way.

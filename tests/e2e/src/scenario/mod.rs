@@ -369,8 +369,17 @@ pub fn run_all(cluster: &mut Cluster, scenarios: &[&Scenario], progress: &Progre
             .map_err(|error| error.context(evidence_note(cluster, "install")))
             .context("the product could not be installed")?;
     }
+    let namespaces = clean::namespaces(cluster)?;
     for scenario in others {
-        report.run(cluster, scenario, progress)?;
+        if report.run(cluster, scenario, progress)? {
+            continue;
+        }
+        progress.line("making the cluster as new");
+        let renewed = clean::renew(cluster, &namespaces).and_then(|()| install::install(cluster, progress));
+        if let Err(error) = renewed {
+            report.give_up(scenario.name, &error);
+            break;
+        }
     }
     report.finish()
 }
@@ -379,7 +388,7 @@ pub fn run_all(cluster: &mut Cluster, scenarios: &[&Scenario], progress: &Progre
 #[derive(Default)]
 struct Report {
     rows: Vec<String>,
-    failed: Vec<&'static str>,
+    failed: Vec<String>,
 }
 
 impl Report {
@@ -398,7 +407,7 @@ impl Report {
             Ok(()) => "passed",
             Err(error) => {
                 progress.line(&format!("scenario {} FAILED: {error:#}", scenario.name));
-                self.failed.push(scenario.name);
+                self.failed.push(format!("{}: {}", scenario.name, reason(error)));
                 "FAILED"
             }
         };
@@ -421,8 +430,30 @@ impl Report {
         if failed == 0 {
             Ok(())
         } else {
-            bail!("scenarios failed: {}", self.failed.join(", "))
+            bail!("scenarios failed:\n  {}", self.failed.join("\n  "))
         }
+    }
+
+    /// No further scenario can run after this one.
+    fn give_up(&mut self, after: &str, error: &anyhow::Error) {
+        let why = format!("the cluster could not be made as new after {after}: {error:#}");
+        self.rows.push(format!("{why}; what comes after it was not run"));
+        self.failed.push(reason(&anyhow::Error::msg(why)));
+    }
+}
+
+/// Letters of a reason in the last lines of a run; the whole of it stands where the scenario failed.
+const REASON: usize = 300;
+
+/// An error as one line: its causes, without the note on evidence that comes first.
+fn reason(error: &anyhow::Error) -> String {
+    let skip = usize::from(error.chain().count() > 1);
+    let causes: Vec<String> = error.chain().skip(skip).map(ToString::to_string).collect();
+    let words: Vec<&str> = causes.iter().flat_map(|cause| cause.split_whitespace()).collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(REASON) {
+        None => line,
+        Some((end, _)) => format!("{}…", &line[..end]),
     }
 }
 
@@ -461,6 +492,15 @@ fn evidence_note(cluster: &Cluster, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_one_short_line() {
+        let error = anyhow::anyhow!("nobody answers\n  for 192.0.2.1").context("evidence is in /somewhere");
+        assert_eq!(reason(&error), "nobody answers for 192.0.2.1");
+        assert_eq!(reason(&anyhow::anyhow!("plain")), "plain");
+        let long = reason(&anyhow::anyhow!("é".repeat(REASON + 1)));
+        assert_eq!(long, format!("{}…", "é".repeat(REASON)));
+    }
 
     #[test]
     fn scenarios_are_chosen_by_name_in_their_own_order() {

@@ -13,7 +13,7 @@ use crate::{
     images::TESTSERVER_IMAGE,
     scenario::{
         install::NAMESPACE,
-        workload::{SOON, fresh_namespace, remove_namespace, rolled_out},
+        workload::{SOON, fresh_namespace, prefer_echo_servers, remove_namespace, rolled_out},
     },
     wait_for,
 };
@@ -110,6 +110,11 @@ impl Field {
     /// A service to measure: the first whose owner is not the server's node.
     pub fn target(&self) -> &Target {
         &self.targets[0]
+    }
+
+    /// Whether the flushing client waits for an answer, see [`Flusher::patient`].
+    pub fn patient(&self, yes: bool) {
+        self.flusher.patient(yes);
     }
 
     /// Every address of the field.
@@ -216,12 +221,9 @@ pub fn remove_pool(cluster: &Cluster, name: &str) -> Result<()> {
 /// # Errors
 /// It does not start.
 pub fn serve(cluster: &Cluster, namespace: &str, node: &str) -> Result<()> {
-    // What is measured is the way to the server. Without a request of its own it is the first to wait on a busy machine, and
-    // its sockets overflow.
-    let resources = json!({"requests": {"cpu": "500m"}});
     let container = |protocol: &str| {
         let args = [format!("{protocol}-echo"), PORT.to_string()];
-        json!({"name": protocol, "image": TESTSERVER_IMAGE, "args": args, "resources": resources})
+        json!({"name": protocol, "image": TESTSERVER_IMAGE, "args": args})
     };
     let labels = json!({"app": "server"});
     let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
@@ -229,7 +231,8 @@ pub fn serve(cluster: &Cluster, namespace: &str, node: &str) -> Result<()> {
         "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": {
             "nodeName": node, "terminationGracePeriodSeconds": 1, "containers": [container("udp"), container("tcp")]}}}});
     cluster.apply(&deployment.to_string())?;
-    rolled_out(cluster, namespace, "server")
+    rolled_out(cluster, namespace, "server")?;
+    prefer_echo_servers(cluster)
 }
 
 /// A service of both families with an address of the pool, for the servers of [`serve`].

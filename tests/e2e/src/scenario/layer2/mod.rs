@@ -23,8 +23,9 @@ use anyhow::{Result, ensure};
 use crate::{
     checkout::root,
     figures::{self, Entry},
+    flush::ASKS_AGAIN,
 };
-use watch::Outcome;
+use watch::{Client, Outcome};
 
 /// Longest time without an answer that is put up with when an owner fails, on a machine that is busy with other things: below
 /// what Go `MetalLB` takes on an idle one (5.2 s). On an idle machine it is half a second.
@@ -96,17 +97,25 @@ impl Figures {
     }
 }
 
-/// Nothing was lost and no connection broke.
+/// Nothing was lost and no connection broke; for the flushing client, that every question was answered. That one must have been
+/// patient ([`field::Field::patient`]). A single message of it may be missing: the kernel drops one that has found the neighbour
+/// entry at the very moment when it is flushed.
 ///
 /// # Errors
 /// The first client that lost something.
 pub fn lossless(what: &str, outcomes: &[Outcome]) -> Result<()> {
     for outcome in outcomes {
+        let report = &outcome.report;
+        let allowed = u64::from(outcome.client == Client::Flushes);
         ensure!(
-            outcome.report.lost() == 0 && outcome.report.broken.is_none(),
-            "{what}: the client {} lost something: {}",
-            outcome.label(),
-            outcome.report
+            report.lost_in_a_row <= allowed && report.broken.is_none(),
+            "{what}: the client {} lost something: {report}",
+            outcome.label()
+        );
+        ensure!(
+            outcome.client != Client::Flushes || report.longest.length < ASKS_AGAIN,
+            "{what}: nobody has answered the client {} when it asked who has the address: {report}",
+            outcome.label()
         );
     }
     Ok(())

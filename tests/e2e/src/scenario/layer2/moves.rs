@@ -19,6 +19,7 @@ pub const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balance
 /// Drains the owner and pulls its cable afterwards, then moves the address by preference and back.
 pub fn planned_moves(cluster: &mut Cluster) -> Result<()> {
     let field = Field::lay(cluster, "planned-moves")?;
+    field.patient(true);
     let mut figures = Figures::new("planned-moves");
     let drained = drain(cluster, &field);
     cluster.link(&field.target().owner, true)?;

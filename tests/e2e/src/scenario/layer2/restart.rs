@@ -91,6 +91,7 @@ pub fn speaker_restart(cluster: &mut Cluster) -> Result<()> {
     figures.outcomes("speaker_kill", &killed);
     let frozen = standstill(cluster, &field)?;
     figures.outcomes("speaker_standstill", &frozen);
+    field.patient(true);
     let rolled = rolling(cluster, &field)?;
     figures.outcomes("rolling_restart", &rolled);
     figures.write()?;
