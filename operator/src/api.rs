@@ -1,6 +1,9 @@
 //! Requests: each with a deadline, none decided here.
 
-use crate::plan::{Apply, Delete};
+use crate::{
+    plan::{Apply, Delete},
+    repair,
+};
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
@@ -10,7 +13,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, ValidationDirective},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, ValidationDirective},
     core::{DynamicObject, GroupVersionKind},
     discovery::ApiResource,
 };
@@ -36,6 +39,13 @@ pub(crate) enum Failure {
     NotFound(String),
     /// The object is another one, or exists already.
     Conflict(String),
+    /// The object would not be valid.
+    Invalid {
+        /// What the API server said.
+        text: String,
+        /// Whether all it said is that fields cannot be changed.
+        immutable: bool,
+    },
     /// Anything else the API server said, or that it said nothing.
     Other(String),
 }
@@ -47,6 +57,7 @@ impl fmt::Display for Failure {
             Failure::Forbidden(text)
             | Failure::NotFound(text)
             | Failure::Conflict(text)
+            | Failure::Invalid { text, .. }
             | Failure::Other(text) => f.write_str(text),
         }
     }
@@ -58,15 +69,15 @@ impl From<kube::Error> for Failure {
             return Failure::Other(chain(&error));
         };
         let causes = status.details.iter().flat_map(|details| &details.causes);
-        let terminating = causes
-            .into_iter()
-            .any(|cause| cause.reason == "NamespaceTerminating");
+        let terminating = causes.clone().any(|cause| cause.reason == "NamespaceTerminating");
+        let immutable = repair::only_immutable(causes.map(|cause| cause.message.as_str()));
         let text = format!("{} (HTTP {})", status.message, status.code);
         match status.code {
             403 if terminating => Failure::Terminating,
             403 => Failure::Forbidden(text),
             404 => Failure::NotFound(text),
             409 => Failure::Conflict(text),
+            422 => Failure::Invalid { text, immutable },
             _ => Failure::Other(text),
         }
     }
@@ -107,6 +118,40 @@ pub(crate) async fn apply(client: &Client, apply: &Apply) -> Result<DynamicObjec
     in_time(api.patch(&apply.id.name, &params, &Patch::Apply(&apply.body))).await
 }
 
+/// Changes an object with JSON patch operations.
+pub(crate) async fn change(
+    client: &Client,
+    id: &ObjectId,
+    operations: Vec<Value>,
+) -> Result<DynamicObject, Failure> {
+    let operations = serde_json::from_value(operations.into())
+        .map_err(|error| Failure::Other(format!("no JSON patch: {error}")))?;
+    patch(client, id, &Patch::Json(operations)).await
+}
+
+/// Changes an object with a JSON merge patch.
+pub(crate) async fn merge(client: &Client, id: &ObjectId, body: Value) -> Result<DynamicObject, Failure> {
+    patch(client, id, &Patch::Merge(body)).await
+}
+
+async fn patch(client: &Client, id: &ObjectId, patch: &Patch<Value>) -> Result<DynamicObject, Failure> {
+    let params = PatchParams {
+        field_manager: Some(field_managers::OPERATOR.into()),
+        ..Default::default()
+    };
+    in_time(api(client, id).patch(&id.name, &params, patch)).await
+}
+
+/// The object of that name, whoever made it. Listed, because the right to list is there for the watches anyway.
+pub(crate) async fn find(client: &Client, id: &ObjectId) -> Result<Option<DynamicObject>, Failure> {
+    let params = ListParams::default().fields(&format!("metadata.name={}", id.name));
+    Ok(in_time(api(client, id).list(&params))
+        .await?
+        .items
+        .into_iter()
+        .next())
+}
+
 /// Deletes an object, unless it has been replaced by another of its name. Whether it was still there makes no difference.
 pub(crate) async fn delete(client: &Client, delete: &Delete) -> Result<(), Failure> {
     let params = DeleteParams {
@@ -123,15 +168,20 @@ pub(crate) async fn delete(client: &Client, delete: &Delete) -> Result<(), Failu
     }
 }
 
-/// Creates the Secret, unless there is one: a key is never overwritten.
-pub(crate) async fn create_secret(client: &Client, namespace: &str, secret: &Secret) -> Result<(), Failure> {
+/// Creates the Secret, unless there is one: a key is never overwritten. Returns whether it did.
+pub(crate) async fn create_secret(
+    client: &Client,
+    namespace: &str,
+    secret: &Secret,
+) -> Result<bool, Failure> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let params = PostParams {
         field_manager: Some(field_managers::OPERATOR.into()),
         ..Default::default()
     };
     match in_time(api.create(&params, secret)).await {
-        Ok(_) | Err(Failure::Conflict(_)) => Ok(()),
+        Ok(_) => Ok(true),
+        Err(Failure::Conflict(_)) => Ok(false),
         Err(failure) => Err(failure),
     }
 }
@@ -206,5 +256,21 @@ mod tests {
             json!({"code": 403, "status": "Failure", "reason": "Forbidden", "message": "cannot patch"}),
         );
         assert_eq!(lacking, Failure::Forbidden("cannot patch (HTTP 403)".into()));
+    }
+
+    #[test]
+    fn what_cannot_be_changed_is_told_from_what_is_wrong() {
+        let immutable = |message: &str| {
+            let status = json!({"code": 422, "status": "Failure", "reason": "Invalid", "message": "is invalid",
+                "details": {"causes": [{"reason": "FieldValueInvalid", "message": message, "field": "roleRef"}]}});
+            match Failure::from(kube::Error::Api(serde_json::from_value(status).unwrap())) {
+                Failure::Invalid { immutable, .. } => immutable,
+                other => panic!("{other}"),
+            }
+        };
+        assert!(immutable("Invalid value: {}: cannot change roleRef"));
+        assert!(!immutable(
+            "Invalid value: \"\": may not be specified when `value` is not empty"
+        ));
     }
 }

@@ -1,26 +1,15 @@
 //! Whether an object in the cluster still is what was rendered.
 //!
 //! Every field that is rendered must be there with its value. What others added (defaults of the API server, a sidecar of an
-//! injector, the annotation of `kubectl rollout restart`) is theirs, as in server-side apply. A field that is rendered no
-//! longer is found by the [`DIGEST`] annotation, which changes with the rendering.
+//! injector, the annotation of `kubectl rollout restart`) is theirs, as in server-side apply, unless it is in a value that
+//! is ours as a whole, or keeps an operand from running ([`fields`]). A field that is rendered no longer is found by the
+//! [`DIGEST`] annotation, which changes with the rendering.
 
+use crate::fields;
 use serde_json::{Map, Value};
 
 /// Annotation with a digest of the rendering that was applied last.
 pub(crate) const DIGEST: &str = "metallb.io/rendered-digest";
-
-/// Lists whose elements have a name: the API server merges them by it. All other lists are one value.
-const KEYED_LISTS: [(&str, &str); 9] = [
-    ("containers", "name"),
-    ("initContainers", "name"),
-    ("env", "name"),
-    ("ports", "containerPort"),
-    ("volumes", "name"),
-    ("volumeMounts", "mountPath"),
-    ("ownerReferences", "uid"),
-    ("imagePullSecrets", "name"),
-    ("topologySpreadConstraints", "topologyKey"),
-];
 
 /// A field that is not as rendered.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +18,8 @@ pub(crate) struct Difference {
     pub(crate) path: String,
     /// What the cluster has there; `Null` when the field is missing.
     pub(crate) live: Value,
+    /// Where the field is, as a JSON pointer, when it is not rendered at all: an apply leaves it if somebody else owns it.
+    pub(crate) extra: Option<String>,
 }
 
 /// The rendered object with its digest.
@@ -53,59 +44,130 @@ pub(crate) fn with_digest(mut rendered: Value) -> Value {
     rendered
 }
 
-/// All fields of `rendered` that `live` lacks or has otherwise.
-pub(crate) fn differences(rendered: &Value, live: &Value) -> Vec<Difference> {
-    let mut found = Vec::new();
-    compare("", rendered, live, &mut found);
-    found
+/// The digest in a rendered object.
+pub(crate) fn digest(body: &Value) -> &str {
+    body["metadata"]["annotations"][DIGEST]
+        .as_str()
+        .unwrap_or_default()
 }
 
-fn compare(path: &str, rendered: &Value, live: &Value, found: &mut Vec<Difference>) {
-    let differs = |found: &mut Vec<Difference>| {
-        found.push(Difference {
-            path: path.to_owned(),
-            live: live.clone(),
-        });
+/// All fields of `rendered` that `live` lacks or has otherwise, and what it has and must not have.
+pub(crate) fn differences(rendered: &Value, live: &Value) -> Vec<Difference> {
+    let mut comparison = Comparison {
+        kind: rendered["kind"].as_str().unwrap_or_default(),
+        found: Vec::new(),
     };
-    match (rendered, live) {
-        (Value::Object(rendered), Value::Object(live)) => {
-            for (field, value) in rendered {
-                let path = if path.is_empty() {
-                    field.clone()
-                } else {
-                    format!("{path}.{field}")
-                };
-                compare(&path, value, live.get(field).unwrap_or(&Value::Null), found);
-            }
+    comparison.compare(&Place::default(), rendered, live);
+    comparison.found
+}
+
+/// Where a value is.
+#[derive(Default)]
+struct Place {
+    /// For people.
+    path: String,
+    /// For a patch.
+    pointer: String,
+    /// Name of the field; empty for an element of a list.
+    field: String,
+    /// Whether it is part of a value that is replaced as a whole.
+    atomic: bool,
+}
+
+impl Place {
+    fn member(&self, field: &str) -> Place {
+        let dot = if self.path.is_empty() { "" } else { "." };
+        Place {
+            path: format!("{}{dot}{field}", self.path),
+            pointer: format!("{}/{}", self.pointer, field.replace('~', "~0").replace('/', "~1")),
+            field: field.to_owned(),
+            atomic: self.atomic || fields::is_atomic(field),
         }
-        (Value::Array(rendered), Value::Array(live)) => {
-            let field = path.rsplit('.').next().unwrap_or(path);
-            if let Some((_, key)) = KEYED_LISTS.iter().find(|(list, _)| *list == field) {
-                for element in rendered {
-                    let name = &element[key];
-                    let path = format!(
-                        "{path}[{}]",
-                        name.as_str().map_or_else(|| name.to_string(), Into::into)
-                    );
-                    let other = live
-                        .iter()
-                        .find(|other| other[key] == *name)
-                        .unwrap_or(&Value::Null);
-                    compare(&path, element, other, found);
-                }
-            } else if rendered.len() == live.len() {
-                for (i, (rendered, live)) in rendered.iter().zip(live).enumerate() {
-                    compare(&format!("{path}[{i}]"), rendered, live, found);
-                }
-            } else {
-                differs(found);
-            }
+    }
+
+    fn element(&self, name: &str, index: usize, atomic: bool) -> Place {
+        Place {
+            path: format!("{}[{name}]", self.path),
+            pointer: format!("{}/{index}", self.pointer),
+            field: String::new(),
+            atomic,
         }
-        // The API server drops empty maps and lists.
-        (Value::Object(rendered), Value::Null) if rendered.is_empty() => {}
-        (Value::Array(rendered), Value::Null) if rendered.is_empty() => {}
-        (rendered, live) if rendered == live => {}
-        _ => differs(found),
+    }
+}
+
+struct Comparison<'a> {
+    kind: &'a str,
+    found: Vec<Difference>,
+}
+
+impl Comparison<'_> {
+    fn compare(&mut self, place: &Place, rendered: &Value, live: &Value) {
+        match (rendered, live) {
+            (Value::Object(rendered), Value::Object(live)) => {
+                for (field, value) in rendered {
+                    let live = live.get(field).unwrap_or(&Value::Null);
+                    self.compare(&place.member(field), value, live);
+                }
+                for (field, value) in live {
+                    if !rendered.contains_key(field) {
+                        self.extra(place, field, value);
+                    }
+                }
+            }
+            (Value::Array(rendered), Value::Array(live)) => self.lists(place, rendered, live),
+            // The API server drops empty maps and lists.
+            (Value::Object(rendered), Value::Null) if rendered.is_empty() => {}
+            (Value::Array(rendered), Value::Null) if rendered.is_empty() => {}
+            (rendered, live) if rendered == live => {}
+            _ => self.differs(place, live),
+        }
+    }
+
+    fn lists(&mut self, place: &Place, rendered: &[Value], live: &[Value]) {
+        let keys = fields::keys(self.kind, &place.field);
+        if keys.is_empty() {
+            if rendered.len() != live.len() {
+                return self.differs(place, &Value::Array(live.to_vec()));
+            }
+            for (i, (rendered, live)) in rendered.iter().zip(live).enumerate() {
+                self.compare(&place.element(&i.to_string(), i, true), rendered, live);
+            }
+            return;
+        }
+        for element in rendered {
+            let name = fields::identity(keys, element);
+            let other = live
+                .iter()
+                .enumerate()
+                .find(|(_, other)| fields::identity(keys, other) == name);
+            let (index, other) = other.unwrap_or((0, &Value::Null));
+            self.compare(
+                &place.element(&name.join("/"), index, place.atomic),
+                element,
+                other,
+            );
+        }
+    }
+
+    /// A field that is not rendered.
+    fn extra(&mut self, of: &Place, field: &str, value: &Value) {
+        let undone = of.atomic && !fields::is_default(field, value);
+        if undone || fields::is_reserved(self.kind, &of.path, field, value) {
+            let place = of.member(field);
+            self.found.push(Difference {
+                path: place.path,
+                live: value.clone(),
+                extra: Some(place.pointer),
+            });
+        }
+    }
+
+    fn differs(&mut self, place: &Place, live: &Value) {
+        self.found.push(Difference {
+            path: place.path.clone(),
+            live: live.clone(),
+            extra: None,
+        });
     }
 }
 
@@ -127,9 +189,9 @@ mod tests {
 
     #[test]
     fn what_others_added_is_theirs() {
-        let rendered = json!({"metadata": {"labels": {"app": "metallb"}}, "spec": {"template": {"spec": {
+        let rendered = json!({"kind": "DaemonSet", "metadata": {"labels": {"app": "metallb"}}, "spec": {"template": {"spec": {
             "containers": [{"name": "speaker", "image": "a", "env": [{"name": "X", "value": "1"}]}], "volumes": []}}}});
-        let live = json!({"metadata": {"uid": "u", "labels": {"app": "metallb", "team": "net"}}, "spec": {"template": {
+        let live = json!({"kind": "DaemonSet", "metadata": {"uid": "u", "labels": {"app": "metallb", "team": "net"}}, "spec": {"template": {
             "metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}},
             "spec": {"dnsPolicy": "Default", "containers": [
                 {"name": "injected", "image": "proxy"},
@@ -139,36 +201,36 @@ mod tests {
 
     #[test]
     fn what_was_changed_is_named() {
-        let rendered = json!({"spec": {"replicas": 1, "containers": [{"name": "c", "image": "a", "args": ["x"]}]},
+        let rendered = json!({"kind": "DaemonSet", "spec": {"replicas": 1, "containers": [{"name": "c", "image": "a", "args": ["x"]}]},
             "rules": [{"verbs": ["get"]}]});
         let cases = [
             (
-                json!({"spec": {"replicas": 2, "containers": [{"name": "c", "image": "a", "args": ["x"]}]},
+                json!({"kind": "DaemonSet", "spec": {"replicas": 2, "containers": [{"name": "c", "image": "a", "args": ["x"]}]},
                 "rules": [{"verbs": ["get"]}]}),
                 "spec.replicas",
             ),
             (
-                json!({"spec": {"replicas": 1, "containers": [{"name": "c", "image": "b", "args": ["x"]}]},
+                json!({"kind": "DaemonSet", "spec": {"replicas": 1, "containers": [{"name": "c", "image": "b", "args": ["x"]}]},
                 "rules": [{"verbs": ["get"]}]}),
                 "spec.containers[c].image",
             ),
             (
-                json!({"spec": {"replicas": 1, "containers": [{"name": "c", "image": "a", "args": ["x", "y"]}]},
+                json!({"kind": "DaemonSet", "spec": {"replicas": 1, "containers": [{"name": "c", "image": "a", "args": ["x", "y"]}]},
                 "rules": [{"verbs": ["get"]}]}),
                 "spec.containers[c].args",
             ),
             (
-                json!({"spec": {"replicas": 1, "containers": [{"name": "d", "image": "a", "args": ["x"]}]},
+                json!({"kind": "DaemonSet", "spec": {"replicas": 1, "containers": [{"name": "d", "image": "a", "args": ["x"]}]},
                 "rules": [{"verbs": ["get"]}]}),
                 "spec.containers[c]",
             ),
             (
-                json!({"spec": {"replicas": 1, "containers": [{"name": "c", "image": "a", "args": ["x"]}]},
+                json!({"kind": "DaemonSet", "spec": {"replicas": 1, "containers": [{"name": "c", "image": "a", "args": ["x"]}]},
                 "rules": [{"verbs": ["get"]}, {"verbs": ["delete"]}]}),
                 "rules",
             ),
             (
-                json!({"spec": {"replicas": 1, "containers": [{"name": "c", "image": "a", "args": ["x"]}]},
+                json!({"kind": "DaemonSet", "spec": {"replicas": 1, "containers": [{"name": "c", "image": "a", "args": ["x"]}]},
                 "rules": [{"verbs": ["list"]}]}),
                 "rules[0].verbs[0]",
             ),
@@ -185,5 +247,100 @@ mod tests {
         assert_ne!(digest(json!({"a": 1})), digest(json!({"a": 2})));
         let once = with_digest(json!({"metadata": {"annotations": {"mine": "x"}}}));
         assert_eq!(once["metadata"]["annotations"]["mine"], "x");
+    }
+
+    #[test]
+    fn what_was_added_to_a_whole_value_is_drift() {
+        let cases = [
+            (
+                json!({"kind": "DaemonSet", "spec": {"template": {"spec": {"nodeSelector": {"os": "linux"}}}}}),
+                json!({"spec": {"template": {"spec": {"nodeSelector": {"os": "linux", "no/where": "x"}}}}}),
+                "spec.template.spec.nodeSelector.no/where",
+            ),
+            (
+                json!({"kind": "Service", "spec": {"selector": {"app": "metallb"}}}),
+                json!({"spec": {"selector": {"app": "metallb", "x": "y"}, "clusterIP": "None"}}),
+                "spec.selector.x",
+            ),
+            (
+                json!({"kind": "ClusterRole", "rules": [{"verbs": ["get"], "resources": ["pods"]}]}),
+                json!({"rules": [{"verbs": ["get"], "resources": ["pods"], "resourceNames": ["none"]}]}),
+                "rules[0].resourceNames",
+            ),
+            (
+                json!({"kind": "RoleBinding", "subjects": [{"kind": "ServiceAccount", "name": "speaker"}]}),
+                json!({"subjects": [{"kind": "ServiceAccount", "name": "speaker", "apiGroup": "", "namespace": "other"}]}),
+                "subjects[0].namespace",
+            ),
+            (
+                json!({"kind": "NetworkPolicy", "spec": {"podSelector": {"matchLabels": {"a": "b"}}, "egress": [{"ports": [{"port": 1}]}]}}),
+                json!({"spec": {"podSelector": {"matchLabels": {"a": "b"}}, "egress": [{"ports": [{"port": 1, "protocol": "TCP", "endPort": 2}]}]}}),
+                "spec.egress[0].ports[0].endPort",
+            ),
+            (
+                json!({"kind": "NetworkPolicy", "spec": {"egress": [{"ports": [{"port": 1}]}]}}),
+                json!({"spec": {"egress": [{"ports": [{"port": 1}], "to": [{"podSelector": {}}]}]}}),
+                "spec.egress[0].to",
+            ),
+            (
+                json!({"kind": "NetworkPolicy", "spec": {"egress": [{"ports": [{"port": 1}]}]}}),
+                json!({"spec": {"egress": [{"ports": [{"port": 2}]}]}}),
+                "spec.egress[0].ports[0].port",
+            ),
+            (
+                json!({"kind": "ServiceMonitor", "spec": {"namespaceSelector": {"matchNames": ["a"]}}}),
+                json!({"spec": {"namespaceSelector": {"matchNames": ["a"], "any": true}, "limit": 1}}),
+                "spec.namespaceSelector.any",
+            ),
+        ];
+        for (rendered, mut live, path) in cases {
+            live["kind"] = rendered["kind"].clone();
+            assert_eq!(paths(&rendered, &live), [path], "{live}");
+            let found = differences(&rendered, &live);
+            if let Some(pointer) = &found[0].extra {
+                assert_eq!(live.pointer(pointer), Some(&found[0].live));
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_api_server_fills_in_is_no_drift() {
+        let rendered = json!({"kind": "NetworkPolicy", "subjects": [{"kind": "ServiceAccount", "name": "a"}],
+            "roleRef": {"kind": "Role", "name": "r"}, "spec": {"ingress": [{"ports": [{"port": 7}]}]}});
+        let live = json!({"kind": "NetworkPolicy", "subjects": [{"kind": "ServiceAccount", "name": "a", "apiGroup": ""}],
+            "roleRef": {"kind": "Role", "name": "r", "apiGroup": "rbac.authorization.k8s.io"},
+            "spec": {"ingress": [{"ports": [{"port": 7, "protocol": "TCP"}]}]}});
+        assert_eq!(paths(&rendered, &live), Vec::<String>::new());
+        let reference = |field: Value| {
+            json!({"kind": "DaemonSet", "spec": {"containers": [{"name": "c",
+                "env": [{"name": "N", "valueFrom": {"fieldRef": field}}]}]}})
+        };
+        assert_eq!(
+            paths(
+                &reference(json!({"fieldPath": "spec.nodeName"})),
+                &reference(json!({"fieldPath": "spec.nodeName", "apiVersion": "v1"}))
+            ),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn what_stops_an_operand_is_drift_although_it_is_not_rendered() {
+        let rendered =
+            json!({"kind": "Deployment", "spec": {"template": {"spec": {"containers": [{"name": "ours"}]}}}});
+        let live = json!({"kind": "Deployment", "spec": {"paused": true, "template": {"spec": {"affinity": {"nodeAffinity": {"x": 1}},
+            "containers": [{"name": "sidecar", "command": ["x"]}, {"name": "ours", "command": ["sleep"]}]}}}});
+        let found = differences(&rendered, &live);
+        let mut extra: Vec<_> = found.iter().filter_map(|d| d.extra.as_deref()).collect();
+        extra.sort_unstable();
+        assert_eq!(
+            extra,
+            [
+                "/spec/paused",
+                "/spec/template/spec/affinity",
+                "/spec/template/spec/containers/1/command"
+            ]
+        );
+        assert_eq!(found.len(), 3);
     }
 }

@@ -1,21 +1,21 @@
 //! One pass: look at everything, decide, write what differs, say how it stands.
 
+mod writes;
+
 use crate::{
-    api,
+    api::{self, Failure},
     config::Settings,
-    drift::DIGEST,
+    drift,
     metrics::Metrics,
     pace::Paces,
-    plan::{self, Apply, Delete, Desired, Plan, Settled, key_id, value},
+    plan::{self, Desired, Plan, Settled, is_made_for, key_id, value},
     report,
-    world::{World, id_of, key_of},
+    world::{World, id_of},
 };
-use api::Failure;
-use kube::{Client, Resource as _};
+use kube::Client;
 use metallb_api::{MetalLBSpec, names::objects};
-use metallb_kubeio::{EventKind, EventSink, lease::Fence};
+use metallb_kubeio::{EventSink, lease::Fence};
 use metallb_render::{Installer, Kind, ObjectId};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
@@ -23,6 +23,9 @@ use tokio::time::Instant;
 const UNSURE: Duration = Duration::from_secs(1);
 /// Pause after a namespace whose UID could not be read.
 const RETRY: Duration = Duration::from_secs(5);
+/// What the pace knows a deletion by, and a write of the membership key: they have no rendering.
+const DELETION: &str = "deletion";
+const KEY: &str = "key";
 
 /// The operator between two passes.
 pub(crate) struct Operator {
@@ -40,6 +43,12 @@ pub(crate) struct Operator {
     pub(crate) fence: Fence,
     /// The ruling resource's UID, and that of its namespace.
     namespace: Option<(String, String)>,
+    /// UIDs of the objects that were seen alive under the ruling resource with the UID before them: what is missing of them
+    /// somebody has deleted.
+    seen: (String, BTreeMap<ObjectId, Option<String>>),
+    /// Whether the last pass left something that it should have applied for later, because it was written too often or with
+    /// too little success of late. The operands are not as wanted then, whatever they look like.
+    pub(crate) postponed: bool,
 }
 
 impl Operator {
@@ -62,6 +71,8 @@ impl Operator {
             failures: BTreeMap::new(),
             fence,
             namespace: None,
+            seen: Default::default(),
+            postponed: false,
         }
     }
 
@@ -78,6 +89,7 @@ impl Operator {
             plan::plan(&self.world, desired.as_ref(), &self.settled)
         };
         self.forget_past(&plan, desired.as_ref());
+        self.remember_seen();
         let again = self.act(&plan, desired.as_ref()).await;
         let status_again = report::write(self, desired.as_ref(), spec_problem).await;
         self.paces.forget_calm(Instant::now());
@@ -148,42 +160,68 @@ impl Operator {
         let pending = |id: &ObjectId| {
             plan.apply.iter().any(|apply| apply.id == *id)
                 || plan.delete.iter().any(|delete| delete.id == *id)
-                || (plan.create_key && key.as_ref() == Some(id))
+                || ((plan.create_key || plan.repair_key.is_some()) && key.as_ref() == Some(id))
         };
         self.failures.retain(|id, _| pending(id));
         let world = &self.world;
         self.settled.retain(|id, _| world.live(id).is_some());
     }
 
+    /// Notes what is alive, so that it is missed when it is not.
+    fn remember_seen(&mut self) {
+        let ruler = self
+            .world
+            .ruler()
+            .and_then(|(_, ruler)| ruler.metadata.uid.clone())
+            .unwrap_or_default();
+        if self.seen.0 != ruler {
+            self.seen = (ruler, BTreeMap::new());
+        }
+        let (ruler, seen) = &mut self.seen;
+        for (kind, cache) in &self.world.owned {
+            // What a former ruler left goes with it, and nobody has deleted it by hand.
+            for (key, live) in cache.iter().filter(|(_, live)| is_made_for(live, ruler)) {
+                seen.insert(id_of(*kind, key), live.metadata.uid.clone());
+            }
+        }
+    }
+
     /// Returns when the earliest of the writes that had to be put off may be made.
     async fn act(&mut self, plan: &Plan, desired: Option<&Desired>) -> Option<Instant> {
         let mut again = None;
-        if let (true, Some(desired)) = (plan.create_key, desired) {
+        self.postponed = false;
+        if let Some(desired) = desired.filter(|_| plan.create_key || plan.repair_key.is_some()) {
             let id = key_id(&desired.installation.namespace);
-            if !self.must_wait(&id, &mut again) {
-                let outcome = self.create_key(desired).await;
-                self.note(&id, "created", outcome, &mut again);
+            if !self.must_wait(&id, KEY, &mut again) {
+                let (what, outcome) = match &plan.repair_key {
+                    Some(repair) => ("repaired", self.repair_key(desired, repair).await),
+                    None => ("created", self.create_key(desired).await),
+                };
+                self.note(&id, KEY, what, outcome, &mut again);
             }
         }
         for apply in &plan.apply {
-            if !self.must_wait(&apply.id, &mut again) {
+            let digest = drift::digest(&apply.body);
+            if self.must_wait(&apply.id, digest, &mut again) {
+                self.postponed |= self.fence.is_open();
+            } else {
                 let outcome = self.apply(apply).await;
-                self.note(&apply.id, "applied", outcome, &mut again);
+                self.note(&apply.id, digest, "applied", outcome, &mut again);
             }
         }
         for delete in &plan.delete {
-            if !self.must_wait(&delete.id, &mut again) {
+            if !self.must_wait(&delete.id, DELETION, &mut again) {
                 let outcome = self.delete(delete).await;
-                self.note(&delete.id, "deleted", outcome, &mut again);
+                self.note(&delete.id, DELETION, "deleted", outcome, &mut again);
             }
         }
         again
     }
 
     /// Also while the Lease is not renewed: either another replica leads soon, and does the rest, or this one goes on.
-    fn must_wait(&self, id: &ObjectId, again: &mut Option<Instant>) -> bool {
+    fn must_wait(&self, id: &ObjectId, digest: &str, again: &mut Option<Instant>) -> bool {
         let wait = if self.fence.is_open() {
-            self.paces.wait(id, Instant::now())
+            self.paces.wait(id, digest, Instant::now())
         } else {
             Some(Instant::now() + UNSURE)
         };
@@ -193,93 +231,28 @@ impl Operator {
         wait.is_some()
     }
 
-    async fn apply(&mut self, apply: &Apply) -> Result<(), Failure> {
-        let mut live = api::apply(&self.client, apply).await?;
-        live.metadata.managed_fields = None;
-        self.announce_repair(apply);
-        self.settled.remove(&apply.id);
-        if let Some(settled) = Settled::after(apply, &live) {
-            self.settled.insert(apply.id.clone(), settled);
-        }
-        self.world.owned.entry(apply.id.kind).or_default().put(live);
-        self.metrics
-            .applied
-            .with_label_values(&[apply.id.kind.name()])
-            .inc();
-        Ok(())
-    }
-
-    async fn delete(&mut self, delete: &Delete) -> Result<(), Failure> {
-        api::delete(&self.client, delete).await?;
-        if let Some(cache) = self.world.owned.get_mut(&delete.id.kind) {
-            cache.forget(&key_of(&delete.id));
-        }
-        self.metrics
-            .deleted
-            .with_label_values(&[delete.id.kind.name()])
-            .inc();
-        Ok(())
-    }
-
-    async fn create_key(&self, desired: &Desired) -> Result<(), Failure> {
-        let mut random = [0; metallb_render::KEY_BYTES];
-        SystemRandom::new()
-            .fill(&mut random)
-            .map_err(|_| Failure::Other("the kernel gave no random bytes".into()))?;
-        let mut secret = metallb_render::memberlist_secret(&desired.installation, random);
-        let known = match &desired.installation.installer {
-            Installer::Operator { uid, .. } => self.world.last_key(&desired.installation.namespace, uid),
-            Installer::Manifests => None,
-        };
-        if let Some(data) = known {
-            secret.data = serde_json::from_value(data.clone())
-                .map_err(|error| Failure::Other(format!("the key that was there cannot be read: {error}")))?;
-        }
-        api::create_secret(&self.client, &desired.installation.namespace, &secret).await
-    }
-
-    fn note(&mut self, id: &ObjectId, what: &str, outcome: Result<(), Failure>, again: &mut Option<Instant>) {
+    fn note(
+        &mut self,
+        id: &ObjectId,
+        digest: &str,
+        what: &str,
+        outcome: Result<(), Failure>,
+        again: &mut Option<Instant>,
+    ) {
         let now = Instant::now();
         match outcome {
             Ok(()) => {
                 tracing::info!(object = %id, "{what}");
                 self.failures.remove(id);
-                self.paces.wrote(id, now);
+                self.paces.wrote(id, digest, now);
             }
             Err(error) => {
                 tracing::warn!(object = %id, %error, "could not be {what}, trying again");
                 self.metrics.errors.with_label_values(&[id.kind.name()]).inc();
                 self.failures.insert(id.clone(), error);
-                self.paces.failed(id, now);
-                self.must_wait(id, again);
+                self.paces.failed(id, digest, now);
+                self.must_wait(id, digest, again);
             }
-        }
-    }
-
-    /// An object that was there and has our newest digest was changed by somebody else: that is worth an Event.
-    fn announce_repair(&self, apply: &Apply) {
-        let newer = apply
-            .differences
-            .iter()
-            .any(|difference| difference.path.ends_with(DIGEST));
-        if apply.differences.is_empty() || newer {
-            return;
-        }
-        let mut paths: Vec<&str> = apply
-            .differences
-            .iter()
-            .map(|difference| difference.path.as_str())
-            .collect();
-        paths.truncate(3);
-        let fields = paths.join(", ");
-        tracing::info!(object = %apply.id, fields, "put back what somebody changed");
-        if let Some((_, ruler)) = self.world.ruler() {
-            let text = format!(
-                "{} was changed by hand ({fields}) and has been put back",
-                apply.id
-            );
-            self.events
-                .publish(ruler.object_ref(&()), EventKind::Normal, "DriftRepaired", text);
         }
     }
 

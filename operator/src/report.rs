@@ -1,14 +1,19 @@
 //! Says in the status of every `MetalLB` resource how it stands, and in Events when that turns.
 
+mod notes;
+mod refusals;
+
 use crate::{
     api,
     plan::Desired,
     reconcile::Operator,
     status::{self, Facts},
-    view::UNSCHEDULABLE_SECONDS,
-    world::{Standing, World},
+    world::Standing,
 };
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
 use kube::Resource as _;
 use metallb_api::{
     MetalLB, MetalLBStatus, Raw,
@@ -16,9 +21,9 @@ use metallb_api::{
     names::{conditions as types, objects},
 };
 use metallb_kubeio::EventKind;
-use metallb_render::{Kind, Object, operands};
+use metallb_render::Kind;
 use serde_json::json;
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Pause after a status that could not be written.
@@ -77,8 +82,7 @@ pub(crate) async fn write(
         }
     }
 
-    let again =
-        look_again.then(|| Instant::now() + Duration::from_secs(UNSCHEDULABLE_SECONDS.unsigned_abs()));
+    let again = look_again.map(|seconds| Instant::now() + Duration::from_secs(seconds.unsigned_abs()));
     send(operator, due, again).await
 }
 
@@ -176,16 +180,13 @@ fn facts(
     desired: Option<&Desired>,
     spec_problem: Option<String>,
     now: Timestamp,
-) -> (Facts, bool) {
-    let Some(namespace) = operator
-        .world
-        .ruler()
-        .map(|((namespace, _), _)| namespace.clone())
-    else {
-        return (Facts::default(), false);
+) -> (Facts, Option<i64>) {
+    let Some(((namespace, _), ruler)) = operator.world.ruler() else {
+        return (Facts::default(), None);
     };
-    let controller = operator.workload(Kind::Deployment, &namespace);
-    let speakers = operator.workload(Kind::DaemonSet, &namespace);
+    let said: MetalLBStatus = ruler.parse_status().unwrap_or_default();
+    let controller = operator.workload(Kind::Deployment, namespace);
+    let speakers = operator.workload(Kind::DaemonSet, namespace);
     let (mut lacking_rights, write_problems) = operator.write_problems();
     lacking_rights.extend(may_not_look(&operator.world.forbidden()));
     let mut facts = Facts {
@@ -197,90 +198,103 @@ fn facts(
         controller: status::deployment(objects::CONTROLLER, controller.as_ref()),
         speakers: status::daemon_set(objects::SPEAKER, speakers.as_ref()),
         notes: desired
-            .map(|desired| notes(desired, &operator.world))
+            .map(|desired| notes::notes(desired, &operator.world))
             .unwrap_or_default(),
+        postponed: operator.postponed,
+        available_generation: condition::find(&said.conditions, types::AVAILABLE)
+            .and_then(|available| available.observed_generation),
         ..Default::default()
     };
-    let pods = status::pods(&namespace, now, operator.world.pods.iter().map(|(_, pod)| pod));
-    facts.pod_problems = pods.problems;
-    facts.unready = pods.unready;
+    let pods = status::pods(namespace, now, operator.world.pods.iter().map(|(_, pod)| pod));
+    let look_again = pods.look_again;
+    facts.add_pods(pods);
     if let Some(message) = &facts.controller.refused {
         facts
             .pod_problems
-            .insert(0, status::refusal(&namespace, "Deployment controller", message));
+            .insert(0, status::refusal(namespace, refusals::CONTROLLER, message));
     }
     if let (true, Some(speakers)) = (facts.speakers.lacks_pods, &speakers)
-        && let Some(message) = refusal_of(&operator.world, &namespace, speakers["metadata"]["uid"].as_str())
+        && let uid = speakers["metadata"]["uid"].as_str()
+        && let Some(message) = refusals::of_speakers(&operator.world, namespace, uid, &said)
     {
         facts
             .pod_problems
-            .insert(0, status::refusal(&namespace, "DaemonSet speaker", &message));
+            .insert(0, status::refusal(namespace, refusals::SPEAKERS, &message));
     }
-    (facts, pods.look_again)
+    (facts, look_again)
 }
 
-/// The newest Event that says why the DaemonSet of this UID could make no pod.
-fn refusal_of(world: &World, namespace: &str, uid: Option<&str>) -> Option<String> {
-    world
-        .refusals
-        .iter()
-        .filter(|((of, _), refusal)| {
-            of == namespace
-                && refusal.involved_object.kind == Kind::DaemonSet.name()
-                && refusal.involved_object.name == objects::SPEAKER
-                && uid == Some(refusal.involved_object.uid.as_str())
-        })
-        .max_by_key(|(_, refusal)| refusal.metadata.creation_timestamp.clone())
-        .and_then(|(_, refusal)| refusal.message.clone())
-}
-
-/// Settings that are accepted and have nothing to act on.
-fn notes(desired: &Desired, world: &World) -> Vec<String> {
-    let mut notes = Vec::new();
-    let unknown: BTreeSet<&str> = operands(&desired.spec, &desired.installation)
-        .iter()
-        .map(Object::kind)
-        .filter(|kind| kind.is_optional() && !world.is_served(*kind))
-        .map(Kind::name)
-        .collect();
-    for kind in unknown {
-        notes.push(format!(
-            "there is no {kind} yet because the cluster does not know the kind: it comes with the Prometheus operator"
-        ));
-    }
-    let Some(config) = &desired.spec.frrk8s_config else {
-        return notes;
-    };
-    for (set, field) in [
-        (!config.namespace.is_empty(), "namespace"),
-        (config.secret_passthrough, "secretPassthrough"),
-        (!config.always_block.is_empty(), "alwaysBlock"),
-    ] {
-        if set {
-            notes.push(format!(
-                "spec.frrk8sConfig.{field} has no effect: speakers run BGP themselves and accept no routes"
-            ));
-        }
-    }
-    notes
-}
-
-/// An Event when the resource becomes available or degraded, or stops to be.
 fn announce(operator: &Operator, metallb: &Raw<MetalLB>, old: &MetalLBStatus, new: &MetalLBStatus) {
-    let publish = |kind, type_: &str| {
-        if let Some(condition) = condition::find(&new.conditions, type_) {
-            operator.events.publish(
-                metallb.object_ref(&()),
-                kind,
-                condition.reason.clone(),
-                condition.message.clone(),
-            );
-        }
-    };
-    if is_true(&new.conditions, types::AVAILABLE) && !is_true(&old.conditions, types::AVAILABLE) {
-        publish(EventKind::Normal, types::AVAILABLE);
+    for (kind, condition) in news(&old.conditions, &new.conditions) {
+        operator.events.publish(
+            metallb.object_ref(&()),
+            kind,
+            condition.reason.clone(),
+            condition.message.clone(),
+        );
     }
-    if is_true(&new.conditions, types::DEGRADED) && !is_true(&old.conditions, types::DEGRADED) {
-        publish(EventKind::Warning, types::DEGRADED);
+}
+
+/// Conditions that are worth an Event: the resource became available, or degraded, or degraded for another reason than before.
+fn news<'a>(old: &[Condition], new: &'a [Condition]) -> Vec<(EventKind, &'a Condition)> {
+    let available = holding(new, types::AVAILABLE).filter(|_| !is_true(old, types::AVAILABLE));
+    let before = holding(old, types::DEGRADED).map(|degraded| &degraded.reason);
+    let degraded = holding(new, types::DEGRADED).filter(|degraded| before != Some(&degraded.reason));
+    let available = available.map(|condition| (EventKind::Normal, condition));
+    let degraded = degraded.map(|condition| (EventKind::Warning, condition));
+    available.into_iter().chain(degraded).collect()
+}
+
+fn holding<'a>(list: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    condition::find(list, type_).filter(|condition| condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(type_: &str, status: &str, reason: &str) -> Condition {
+        Condition {
+            type_: type_.into(),
+            status: status.into(),
+            reason: reason.into(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+        }
+    }
+
+    #[test]
+    fn an_event_goes_out_when_something_turns_and_when_the_reason_does() {
+        let says = |available: &str, degraded: &str, reason: &str| {
+            vec![
+                condition("Available", available, "OperandsReady"),
+                condition("Degraded", degraded, reason),
+            ]
+        };
+        let well = says("True", "False", "NoProblem");
+        let cases = [
+            (vec![], well.clone(), vec!["OperandsReady"]),
+            (well.clone(), well.clone(), vec![]),
+            (well.clone(), says("False", "True", "A"), vec!["A"]),
+            (vec![], says("False", "True", "A"), vec!["A"]),
+            (says("False", "True", "A"), says("False", "True", "A"), vec![]),
+            (says("False", "True", "A"), says("False", "True", "B"), vec!["B"]),
+            (
+                says("False", "True", "A"),
+                says("False", "False", "NoProblem"),
+                vec![],
+            ),
+            (says("False", "True", "A"), well, vec!["OperandsReady"]),
+            (
+                says("False", "True", "A"),
+                says("True", "True", "B"),
+                vec!["OperandsReady", "B"],
+            ),
+        ];
+        for (old, new, wanted) in cases {
+            let reasons: Vec<&str> = news(&old, &new).iter().map(|(_, c)| c.reason.as_str()).collect();
+            assert_eq!(reasons, wanted, "{old:?} {new:?}");
+        }
     }
 }

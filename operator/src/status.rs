@@ -1,30 +1,23 @@
 //! Whether the operands run, and how that is said in conditions.
 
-use crate::{view::Pod, world::Standing};
-use k8s_openapi::jiff::Timestamp;
+mod pods;
+mod rollout;
+
+pub(crate) use pods::pods;
+pub(crate) use rollout::{Rollout, daemon_set, deployment};
+
+use crate::world::Standing;
 use metallb_api::{
     condition::{NewCondition, Status},
     names::{GROUP, conditions as types, labels, objects},
 };
-use serde_json::Value;
 
 /// Reason: the operator may not do what it should.
 pub(crate) const MISSING_PERMISSION: &str = "MissingPermission";
-
-/// How far a workload is, as its status tells it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rollout {
-    /// Pods that are wanted.
-    pub(crate) desired: i64,
-    /// Pods that are ready.
-    pub(crate) ready: i64,
-    /// Why the workload is not as wanted; `None` when it is.
-    pub(crate) waits_for: Option<String>,
-    /// Pods that the API server refused to take.
-    pub(crate) refused: Option<String>,
-    /// Whether fewer pods exist than are wanted.
-    pub(crate) lacks_pods: bool,
-}
+/// Reason: Pod Security admits no pods.
+pub(crate) const POD_SECURITY_REFUSAL: &str = "PodSecurityRefusal";
+/// Reason: the API server takes no pods, for another reason than Pod Security.
+pub(crate) const PODS_REFUSED: &str = "PodsRefused";
 
 /// Everything that the conditions of the ruling resource are made of.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,86 +42,10 @@ pub(crate) struct Facts {
     pub(crate) unready: Vec<String>,
     /// Settings without effect.
     pub(crate) notes: Vec<String>,
-}
-
-fn number(live: &Value, path: &str) -> i64 {
-    live.pointer(path).and_then(Value::as_i64).unwrap_or(0)
-}
-
-/// A Deployment is as wanted when its controller has seen the newest spec, and all replicas are of it and ready.
-pub(crate) fn deployment(name: &str, live: Option<&Value>) -> Rollout {
-    let Some(live) = live else {
-        return missing("Deployment", name);
-    };
-    let desired = live
-        .pointer("/spec/replicas")
-        .and_then(Value::as_i64)
-        .unwrap_or(1);
-    let updated = number(live, "/status/updatedReplicas");
-    let ready = number(live, "/status/readyReplicas");
-    let total = number(live, "/status/replicas");
-    let waits_for = if number(live, "/status/observedGeneration") < number(live, "/metadata/generation") {
-        Some(format!(
-            "Deployment {name}: its newest version is not looked at yet"
-        ))
-    } else if updated < desired || ready < desired || total > updated {
-        Some(format!(
-            "Deployment {name}: {updated} of {desired} replicas are updated, {ready} are ready"
-        ))
-    } else {
-        None
-    };
-    let refused = live
-        .pointer("/status/conditions")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .find(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True")
-        .map(|condition| condition["message"].as_str().unwrap_or_default().to_owned());
-    Rollout {
-        desired,
-        ready,
-        waits_for,
-        refused,
-        lacks_pods: total < desired,
-    }
-}
-
-/// A DaemonSet is as wanted when its controller has seen the newest spec, and each chosen node has a pod of it that is ready.
-pub(crate) fn daemon_set(name: &str, live: Option<&Value>) -> Rollout {
-    let Some(live) = live else {
-        return missing("DaemonSet", name);
-    };
-    let desired = number(live, "/status/desiredNumberScheduled");
-    let current = number(live, "/status/currentNumberScheduled");
-    let updated = number(live, "/status/updatedNumberScheduled");
-    let ready = number(live, "/status/numberReady");
-    let waits_for = if number(live, "/status/observedGeneration") < number(live, "/metadata/generation") {
-        Some(format!(
-            "DaemonSet {name}: its newest version is not looked at yet"
-        ))
-    } else if desired != current || desired != ready || desired != updated {
-        Some(format!(
-            "DaemonSet {name}: of {desired} nodes {current} have a pod, {updated} an updated one, {ready} a ready one"
-        ))
-    } else {
-        None
-    };
-    Rollout {
-        desired,
-        ready,
-        waits_for,
-        refused: None,
-        lacks_pods: current < desired,
-    }
-}
-
-fn missing(kind: &str, name: &str) -> Rollout {
-    Rollout {
-        waits_for: Some(format!("{kind} {name} does not exist yet")),
-        lacks_pods: true,
-        ..Default::default()
-    }
+    /// Something that should be written is put off, because somebody else keeps changing it back.
+    pub(crate) postponed: bool,
+    /// The generation that Available spoke of last: while a write is put off, the present one is not known to run.
+    pub(crate) available_generation: Option<i64>,
 }
 
 /// Says what to do about pods that the API server refused.
@@ -139,10 +56,10 @@ pub(crate) fn refusal(namespace: &str, workload: &str, message: &str) -> (&'stat
              allow them with `kubectl label namespace {namespace} {}=privileged --overwrite`",
             labels::POD_SECURITY_ENFORCE
         );
-        return ("PodSecurityRefusal", text);
+        return (POD_SECURITY_REFUSAL, text);
     }
     (
-        "PodsRefused",
+        PODS_REFUSED,
         format!("{workload} can make no pods in namespace {namespace}: {message}"),
     )
 }
@@ -162,11 +79,10 @@ pub(crate) fn conditions(facts: &Facts) -> Vec<NewCondition> {
         .collect();
     let no_nodes = facts.speakers.waits_for.is_none() && facts.speakers.desired == 0;
     let problem = problem(facts, no_nodes);
-    let ready = waits.is_empty()
-        && !no_nodes
-        && facts.spec_problem.is_none()
-        && facts.lacking_rights.is_empty()
-        && facts.write_problems.is_empty();
+    let writes = facts.lacking_rights.is_empty() && facts.write_problems.is_empty();
+    // A write that failed is put off as well, and is told as what it is.
+    let postponed = facts.postponed && writes;
+    let ready = waits.is_empty() && !no_nodes && facts.spec_problem.is_none() && writes;
 
     let mut waiting = waits.join("; ");
     if !waits.is_empty() && !facts.unready.is_empty() {
@@ -178,30 +94,42 @@ pub(crate) fn conditions(facts: &Facts) -> Vec<NewCondition> {
             "the controller and {} of {} speakers are ready",
             facts.speakers.ready, facts.speakers.desired
         );
-        for note in &facts.notes {
+        for note in facts.speakers.left_to_delete().iter().chain(&facts.notes) {
             text = format!("{text}; {note}");
         }
-        condition(types::AVAILABLE, true, "OperandsReady", text)
+        let mut available = condition(types::AVAILABLE, true, "OperandsReady", text);
+        if postponed {
+            // What runs is ready, but it may still be what a former generation asked for.
+            available.observed_generation = facts.available_generation;
+        }
+        available
     } else {
         match &problem {
             Some((reason, text)) => condition(types::AVAILABLE, false, reason, text.clone()),
             None => condition(types::AVAILABLE, false, "OperandsNotReady", waiting.clone()),
         }
     };
-    let progressing = if waits.is_empty() {
-        condition(types::PROGRESSING, false, "RolloutComplete", String::new())
+    let rollouts = [&facts.controller, &facts.speakers];
+    let moving = rollouts.iter().any(|rollout| rollout.is_moving());
+    let progressing = if postponed {
+        condition(types::PROGRESSING, true, "Postponed", contest(&waiting))
+    } else if moving {
+        let rolling = rollouts.iter().any(|rollout| rollout.rolling);
+        let reason = if rolling { "RollingOut" } else { "PodsStarting" };
+        condition(types::PROGRESSING, true, reason, waiting)
     } else {
-        condition(types::PROGRESSING, true, "RollingOut", waiting)
+        let text = facts.speakers.left_to_delete().unwrap_or_default();
+        condition(types::PROGRESSING, false, "RolloutComplete", text)
     };
     let degraded = match &problem {
         Some((reason, text)) => condition(types::DEGRADED, true, reason, text.clone()),
         None => condition(types::DEGRADED, false, "NoProblem", String::new()),
     };
     // An upgrade in the middle of a rollout would hide which of the two broke something; one that is stuck may be cured by it.
-    let upgradeable = match (waits.is_empty(), problem.is_some()) {
-        (true, _) => condition(types::UPGRADEABLE, true, "NoRollout", String::new()),
-        (false, true) => condition(types::UPGRADEABLE, true, "RolloutStuck", String::new()),
-        (false, false) => condition(
+    let upgradeable = match (moving, problem.is_some()) {
+        (false, _) => condition(types::UPGRADEABLE, true, "NoRollout", String::new()),
+        (true, true) => condition(types::UPGRADEABLE, true, "RolloutStuck", String::new()),
+        (true, false) => condition(
             types::UPGRADEABLE,
             false,
             "RollingOut",
@@ -209,6 +137,17 @@ pub(crate) fn conditions(facts: &Facts) -> Vec<NewCondition> {
         ),
     };
     vec![available, progressing, degraded, upgradeable]
+}
+
+/// Says why what should run is not written now.
+fn contest(waiting: &str) -> String {
+    let text = "somebody else keeps changing what the operator writes, so it waits before it writes again: see the Events \
+                DriftRepaired of this resource";
+    if waiting.is_empty() {
+        text.to_owned()
+    } else {
+        format!("{text}; {waiting}")
+    }
 }
 
 /// The most telling problem: reason in one word, and all sentences of that kind.
@@ -308,49 +247,6 @@ pub(crate) fn bystander(
         condition(types::DEGRADED, true, reason, &message),
         condition(types::UPGRADEABLE, true, "NotObeyed", ""),
     ])
-}
-
-/// What the pods of the operands tell.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct PodReport {
-    /// Reason in one word, sentence.
-    pub(crate) problems: Vec<(&'static str, String)>,
-    /// Pods that are not ready, as `pod on node`.
-    pub(crate) unready: Vec<String>,
-    /// Some pod fits no node yet: look again in [`UNSCHEDULABLE_SECONDS`].
-    pub(crate) look_again: bool,
-}
-
-/// Looks at the pods that belong to the operands in `namespace`.
-pub(crate) fn pods<'a>(namespace: &str, now: Timestamp, pods: impl Iterator<Item = &'a Pod>) -> PodReport {
-    let mut report = PodReport::default();
-    for pod in pods {
-        let component = pod
-            .metadata
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(labels::COMPONENT));
-        let ours =
-            component.is_some_and(|c| c == labels::COMPONENT_CONTROLLER || c == labels::COMPONENT_SPEAKER);
-        if !ours
-            || pod.metadata.namespace.as_deref() != Some(namespace)
-            || pod.metadata.deletion_timestamp.is_some()
-        {
-            continue;
-        }
-        match pod.problem(now) {
-            Some(problem) => report.problems.push(problem),
-            None => report.look_again |= pod.unscheduled().is_some(),
-        }
-        if !pod.is_ready() {
-            let name = pod.metadata.name.as_deref().unwrap_or("?");
-            match &pod.spec.node_name {
-                Some(node) => report.unready.push(format!("{name} on {node}")),
-                None => report.unready.push(name.to_owned()),
-            }
-        }
-    }
-    report
 }
 
 #[cfg(test)]

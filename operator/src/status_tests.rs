@@ -1,65 +1,6 @@
 use super::*;
 use metallb_api::condition::Status;
-use serde_json::json;
-
-fn ds(generation: i64, observed: i64, counts: [i64; 4]) -> Value {
-    let [desired, current, updated, ready] = counts;
-    json!({"metadata": {"generation": generation}, "status": {"observedGeneration": observed,
-        "desiredNumberScheduled": desired, "currentNumberScheduled": current, "updatedNumberScheduled": updated,
-        "numberReady": ready}})
-}
-
-fn deploy(generation: i64, observed: i64, counts: [i64; 4]) -> Value {
-    let [replicas, total, updated, ready] = counts;
-    json!({"metadata": {"generation": generation}, "spec": {"replicas": replicas}, "status":
-        {"observedGeneration": observed, "replicas": total, "updatedReplicas": updated, "readyReplicas": ready}})
-}
-
-#[test]
-fn a_daemon_set_is_ready_when_each_node_has_a_new_and_ready_pod() {
-    let cases = [
-        (ds(1, 1, [3, 3, 3, 3]), true),
-        (ds(2, 1, [3, 3, 3, 3]), false),
-        (ds(1, 1, [3, 2, 3, 3]), false),
-        (ds(1, 1, [3, 3, 2, 3]), false),
-        (ds(1, 1, [3, 3, 3, 2]), false),
-        (ds(1, 1, [0, 0, 0, 0]), true),
-        (json!({"metadata": {"generation": 1}}), false),
-    ];
-    for (live, ready) in cases {
-        assert_eq!(
-            daemon_set("speaker", Some(&live)).waits_for.is_none(),
-            ready,
-            "{live}"
-        );
-    }
-    assert_eq!(
-        daemon_set("speaker", None).waits_for.unwrap(),
-        "DaemonSet speaker does not exist yet"
-    );
-}
-
-#[test]
-fn a_deployment_is_ready_when_all_replicas_are_new_and_ready_and_the_old_are_gone() {
-    let cases = [
-        (deploy(1, 1, [1, 1, 1, 1]), true),
-        (deploy(2, 1, [1, 1, 1, 1]), false),
-        (deploy(1, 1, [2, 2, 1, 2]), false),
-        (deploy(1, 1, [1, 1, 1, 0]), false),
-        (deploy(1, 1, [1, 2, 1, 1]), false),
-        (
-            json!({"metadata": {"generation": 1}, "spec": {"replicas": 1}}),
-            false,
-        ),
-    ];
-    for (live, ready) in cases {
-        assert_eq!(
-            deployment("controller", Some(&live)).waits_for.is_none(),
-            ready,
-            "{live}"
-        );
-    }
-}
+use rollout::tests::{by_hand, deploy, ds};
 
 fn running() -> Facts {
     Facts {
@@ -211,35 +152,89 @@ fn a_pod_security_refusal_names_the_label() {
 }
 
 #[test]
-fn only_the_operands_own_pods_are_looked_at() {
-    let pod = |namespace: &str, component: &str, name: &str, since: &str| -> Pod {
-        serde_json::from_value(json!({
-            "metadata": {"name": name, "namespace": namespace, "labels": {"app": "metallb", "component": component}},
-            "status": {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-                "lastTransitionTime": since, "message": "no ports"}]},
-        }))
-        .unwrap()
+fn what_the_user_has_to_delete_is_no_rollout() {
+    let by_hand = Facts {
+        speakers: daemon_set("speaker", Some(&by_hand(ds(2, 2, [3, 3, 1, 3])))),
+        ..running()
     };
-    let now = "2026-01-01T00:01:00Z".parse().unwrap();
-    let (old, young) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:59Z");
-    let all = [
-        pod("ns", "speaker", "speaker-a", old),
-        pod("ns", "speaker", "speaker-b", young),
-        pod("elsewhere", "speaker", "speaker-c", old),
-        pod("ns", "other", "other-d", old),
-    ];
-    let report = pods("ns", now, all.iter());
+    assert_eq!(said(&by_hand).0, "TFFT");
+    let all = conditions(&by_hand);
+    assert_eq!(all[1].reason, "RolloutComplete");
+    let note = "2 of 3 speakers are of a former version until their pods are deleted (spec.speakerUpdateStrategy is OnDelete)";
+    assert_eq!(all[1].message, note);
     assert_eq!(
-        report.problems,
-        [(
-            "PodUnschedulable",
-            "pod speaker-a fits no node: no ports".to_owned()
-        )]
+        all[0].message,
+        format!("the controller and 3 of 3 speakers are ready; {note}")
     );
-    assert_eq!(report.unready, ["speaker-a", "speaker-b"]);
+}
+
+#[test]
+fn a_pod_that_stays_unready_is_a_problem_and_no_rollout() {
+    let facts = |counts, late| {
+        let mut facts = running();
+        facts.speakers = daemon_set("speaker", Some(&ds(2, 2, counts)));
+        facts.speakers.late = late;
+        if late > 0 {
+            facts.pod_problems = vec![("SpeakerNotReady", "pod speaker-x on node n2".into())];
+        }
+        facts
+    };
+    let reasons = |facts: &Facts| -> Vec<&str> { conditions(facts).iter().map(|c| c.reason).collect() };
+
+    let starting = facts([3, 3, 3, 2], 0);
+    assert_eq!(said(&starting).0, "FTFF");
+    assert_eq!(
+        reasons(&starting),
+        ["OperandsNotReady", "PodsStarting", "NoProblem", "RollingOut"]
+    );
+
+    let off = facts([3, 3, 3, 2], 1);
+    assert_eq!(said(&off).0, "FFTT");
+    assert_eq!(
+        reasons(&off),
+        [
+            "SpeakerNotReady",
+            "RolloutComplete",
+            "SpeakerNotReady",
+            "NoRollout"
+        ]
+    );
+    assert_eq!(said(&off).2, "pod speaker-x on node n2");
+
+    // A rollout that cannot go on because of that node forbids no upgrade either.
+    let stuck = facts([3, 3, 1, 2], 1);
+    assert_eq!(said(&stuck).0, "FTTT");
+    assert_eq!(
+        reasons(&stuck),
+        ["SpeakerNotReady", "RollingOut", "SpeakerNotReady", "RolloutStuck"]
+    );
+}
+
+#[test]
+fn what_is_put_off_is_not_claimed_to_run() {
+    let facts = Facts {
+        postponed: true,
+        available_generation: Some(3),
+        ..running()
+    };
+    let all = conditions(&facts);
+    assert_eq!(
+        (all[0].status, all[0].observed_generation),
+        (Status::True, Some(3))
+    );
+    assert_eq!((all[1].status, all[1].reason), (Status::True, "Postponed"));
     assert!(
-        report.look_again,
-        "speaker-b may become a problem without another message"
+        all[1]
+            .message
+            .starts_with("somebody else keeps changing what the operator writes")
     );
-    assert!(!pods("ns", now, all[..1].iter()).look_again);
+    assert_eq!(all[1].observed_generation, Some(4));
+    assert_eq!(all[3].status, Status::True, "it may last for ever");
+
+    // Nobody else has a part in a write that failed.
+    let failed = Facts {
+        write_problems: vec!["DaemonSet ns/speaker: timeout".into()],
+        ..facts
+    };
+    assert_eq!(said(&failed).0, "FFTT");
 }

@@ -1,5 +1,7 @@
 //! The parts of pods and events that say why a pod does not run.
 
+mod late;
+
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{Resource, api::ObjectMeta};
@@ -32,6 +34,7 @@ pub(crate) struct PodSpec {
 #[derive(Deserialize, Clone, Debug, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct PodStatus {
+    pub(crate) phase: String,
     pub(crate) conditions: Vec<PodCondition>,
     pub(crate) container_statuses: Vec<ContainerStatus>,
 }
@@ -90,6 +93,18 @@ pub(crate) struct Refusal {
     pub(crate) involved_object: Involved,
     #[serde(default)]
     pub(crate) message: Option<String>,
+    /// When it happened last: an Event that is repeated is counted on, not made anew.
+    #[serde(default)]
+    pub(crate) last_timestamp: Option<Time>,
+}
+
+impl Refusal {
+    /// When it happened last.
+    pub(crate) fn at(&self) -> Option<&Time> {
+        self.last_timestamp
+            .as_ref()
+            .or(self.metadata.creation_timestamp.as_ref())
+    }
 }
 
 #[derive(Deserialize, Clone, Debug, Default)]

@@ -2,21 +2,15 @@
 
 use crate::{
     cache::{Cache, Key},
+    keys::Keys,
     view::{Pod, Refusal},
     watches::{METALLBS, PEERS, each},
 };
 use kube::core::DynamicObject;
-use metallb_api::{
-    BGPPeer, MetalLB, Raw,
-    names::{labels, objects},
-};
+use metallb_api::{BGPPeer, MetalLB, Raw, names::objects};
 use metallb_kubeio::Event;
 use metallb_render::{Kind, ObjectId, rbac};
-use serde_json::Value;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A message of one of the watches.
 #[derive(Debug)]
@@ -45,15 +39,6 @@ pub(crate) enum Blind {
     Forbidden,
 }
 
-/// Data of a Secret, which is never printed.
-struct Key64(Value);
-
-impl fmt::Debug for Key64 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-}
-
 /// What the watches have shown.
 #[derive(Debug, Default)]
 pub(crate) struct World {
@@ -64,8 +49,8 @@ pub(crate) struct World {
     pub(crate) refusals: Cache<Refusal>,
     /// Watches that see nothing.
     pub(crate) blind: BTreeMap<&'static str, Blind>,
-    /// The membership key of each namespace, and the UID of the resource that it was made for.
-    keys: BTreeMap<String, (String, Key64)>,
+    /// The membership keys.
+    pub(crate) keys: Keys,
     /// What is served of MetalLB's kinds; `None` before the first answer.
     served: Option<BTreeSet<String>>,
 }
@@ -91,7 +76,7 @@ impl World {
         match input {
             Input::MetalLb(event) => self.metallbs.take(event),
             Input::Owned(Kind::Secret, event) => {
-                let event = each(event, |secret| self.remember_key(secret));
+                let event = each(event, |secret| self.keys.take(secret));
                 self.owned.entry(Kind::Secret).or_default().take(event);
             }
             Input::Owned(kind, event) => self.owned.entry(kind).or_default().take(event),
@@ -127,29 +112,6 @@ impl World {
                 .filter(|watch| !self.can_do_without(watch)),
         );
         waiting
-    }
-
-    /// Takes the key out of the Secret.
-    fn remember_key(&mut self, secret: &mut DynamicObject) {
-        let data = secret
-            .data
-            .as_object_mut()
-            .and_then(|fields| fields.remove("data"));
-        let metadata = &secret.metadata;
-        let made_for = metadata
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(labels::METALLB_UID));
-        if let (Some(namespace), Some(uid), Some(data)) = (&metadata.namespace, made_for, data) {
-            self.keys.insert(namespace.clone(), (uid.clone(), Key64(data)));
-        }
-    }
-
-    /// The data of the Secret that was last seen in a namespace for the resource with this UID: a key that somebody has deleted
-    /// comes back as it was. With another one, speakers would not understand each other until all nodes have it.
-    pub(crate) fn last_key(&self, namespace: &str, uid: &str) -> Option<&Value> {
-        let (made_for, key) = self.keys.get(namespace)?;
-        (made_for == uid).then_some(&key.0)
     }
 
     fn can_do_without(&self, watch: &str) -> bool {
@@ -319,24 +281,6 @@ mod tests {
         // The Prometheus operator comes: its objects have to be known before anything is decided about them.
         world.take(Input::Works("podmonitors"));
         assert_eq!(world.unsynced(), ["podmonitors"]);
-    }
-
-    #[test]
-    fn a_key_is_remembered_for_the_resource_it_was_made_for() {
-        let mut world = World::default();
-        let secret = |uid: &str, key: &str| -> DynamicObject {
-            serde_json::from_value(
-                json!({"metadata": {"namespace": "ns", "name": "metallb-memberlist",
-                "labels": {"metallb.io/metallb-uid": uid}}, "data": {"secretkey": key}}),
-            )
-            .unwrap()
-        };
-        world.take(Input::Owned(Kind::Secret, Event::Apply(secret("u", "a2V5"))));
-        assert!(!format!("{world:?}").contains("a2V5"));
-        world.take(Input::Owned(Kind::Secret, Event::Delete(secret("u", "a2V5"))));
-        assert_eq!(world.last_key("ns", "u"), Some(&json!({"secretkey": "a2V5"})));
-        assert_eq!(world.last_key("ns", "another"), None);
-        assert_eq!(world.last_key("elsewhere", "u"), None);
     }
 
     #[test]

@@ -26,8 +26,11 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUE: usize = 1024;
 /// How many events are remembered for folding repeats.
 const REMEMBERED: usize = 512;
-/// The same event again within this time is counted, not written.
+/// So many repeats of an event are written at once: who looks for the newest event finds it. Further ones are counted, and
+/// written no sooner than [`QUIET`] after the last; after [`CALM`] without one it starts afresh.
+const BURST: u32 = 5;
 const QUIET: Duration = Duration::from_secs(60);
+const CALM: Duration = Duration::from_secs(300);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// The API server cuts nothing, it refuses: longer messages are shortened here.
@@ -177,6 +180,25 @@ struct Known {
     event: String,
     count: i32,
     written: Timestamp,
+    /// Repeats written since it was calm.
+    repeats: u32,
+}
+
+impl Known {
+    /// Counts a repeat; whether it is to be written now.
+    fn repeat(&mut self, now: Timestamp) -> bool {
+        self.count = self.count.saturating_add(1);
+        let since = now.duration_since(self.written).unsigned_abs();
+        if since >= CALM {
+            self.repeats = 0;
+        }
+        if self.repeats >= BURST && since < QUIET {
+            return false;
+        }
+        self.repeats = self.repeats.saturating_add(1);
+        self.written = now;
+        true
+    }
 }
 
 struct Writer {
@@ -241,11 +263,9 @@ impl Writer {
         };
         let now = Timestamp::now();
         if let Some(known) = self.known.get_mut(&fold) {
-            known.count = known.count.saturating_add(1);
-            if now.duration_since(known.written).unsigned_abs() < QUIET {
+            if !known.repeat(now) {
                 return Ok(());
             }
-            known.written = now;
             let patch = serde_json::json!({ "count": known.count, "lastTimestamp": Time(now) });
             match api
                 .patch(&known.event, &PatchParams::default(), &Patch::Merge(patch))
@@ -272,6 +292,7 @@ impl Writer {
                 event: name,
                 count: 1,
                 written: now,
+                repeats: 0,
             },
         );
         Ok(())
@@ -343,6 +364,27 @@ mod tests {
             !is_final(&kube::Error::LinesCodecMaxLineLengthExceeded),
             "no answer is no refusal"
         );
+    }
+
+    #[test]
+    fn repeats_are_written_at_once_until_they_are_a_flood() {
+        let start = Timestamp::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut known = Known {
+            event: "e".into(),
+            count: 1,
+            written: start,
+            repeats: 0,
+        };
+        for second in 1..=u64::from(BURST) {
+            assert!(known.repeat(at(second)), "repeat {second}");
+        }
+        assert!(!known.repeat(at(6)));
+        assert!(!known.repeat(at(64)));
+        assert!(known.repeat(at(65)), "a minute after the last that was written");
+        assert!(!known.repeat(at(66)));
+        assert_eq!(known.count, 10, "those that were not written count too");
+        assert!(known.repeat(at(400)) && known.repeat(at(401)), "calm again");
     }
 
     #[test]

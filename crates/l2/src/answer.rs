@@ -45,10 +45,12 @@ impl Announcer {
         let asked = frame.destination() == MacAddr::BROADCAST || frame.destination() == own_mac;
         // An answer to a group would tell all what one was told.
         let asked = asked && packet.sender_mac.is_unicast();
+        // One of ours that takes the address over announces it, and asks whether anybody outside has it; what it is told by us
+        // means nothing. A stranger who announces it learns from the answer that it is taken (RFC 5227 2.4).
         let announcement = packet.sender_ip == packet.target_ip;
-        // One of ours that takes the address over asks whether anybody outside has it; what it is told by us means nothing.
-        let ours = packet.sender_ip.is_unspecified() && self.friends.contains(&packet.sender_mac);
-        let answered = asked && !announcement && !ours;
+        let ours =
+            (announcement || packet.sender_ip.is_unspecified()) && self.friends.contains(&packet.sender_mac);
+        let answered = asked && !ours;
         let Some(mac) = self.answer(target, interface).filter(|_| answered) else {
             return;
         };

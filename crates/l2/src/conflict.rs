@@ -24,8 +24,8 @@ const FULL_SPREAD: Duration = Duration::from_secs(1);
 const FULL_ANNOUNCE_WAIT: Duration = Duration::from_secs(2);
 /// How often an address that somebody else has is asked for again when that one is left alone.
 pub const BLOCKED_FOR: Duration = Duration::from_secs(10);
-/// How often an address is defended at most.
-pub const DEFEND_EVERY: Duration = Duration::from_secs(1);
+/// How often an address is defended at most: `DEFEND_INTERVAL` of RFC 5227 1.1. Two who defend more often would never end.
+pub const DEFEND_EVERY: Duration = Duration::from_secs(10);
 /// Rounds of announcements that also ask whether somebody else has the address.
 pub(crate) const ASKING_ROUNDS: usize = 2;
 /// How often the same foreign claim is reported.
@@ -35,6 +35,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 const DOUBT: Duration = Duration::from_secs(1);
 /// After how long the same question is asked anew.
 const DOUBT_AGAIN: Duration = Duration::from_secs(30);
+/// How long a claim is news.
+const RECENT: Duration = Duration::from_secs(60);
 /// Foreign claims remembered: a hostile station may claim with many hardware addresses.
 const CLAIMS_MAX: usize = 1_024;
 
@@ -145,6 +147,10 @@ impl Announcer {
         };
         let last = self.claims.get(&(address, claim.mac));
         let report = last.is_none_or(|last| now - *last >= REPORT_EVERY);
+        if last.is_none() && self.claims.len() >= CLAIMS_MAX {
+            self.claims.retain(|_, at| now - *at <= RECENT);
+        }
+        let last = self.claims.get(&(address, claim.mac));
         if report && (last.is_some() || self.claims.len() < CLAIMS_MAX) {
             self.claims.insert((address, claim.mac), now);
             self.outputs.push_back(Output::ForeignClaim(claim));
@@ -179,7 +185,8 @@ impl Announcer {
                 let last = self.defended.get(&address);
                 if last.is_none_or(|last| now - *last >= DEFEND_EVERY) {
                     self.defended.insert(address, now);
-                    self.begin(now, address, false);
+                    // One announcement (RFC 5227 2.4 c).
+                    self.send_unsolicited(address, None);
                 }
             }
         }
@@ -196,7 +203,6 @@ impl Announcer {
 
     /// The foreign stations that claimed an address of ours within the last minute, in order.
     pub fn conflicts(&self, now: Instant) -> impl Iterator<Item = (IpAddr, MacAddr)> + '_ {
-        const RECENT: Duration = Duration::from_secs(60);
         let recent = self.claims.iter().filter(move |(_, at)| now - **at <= RECENT);
         recent.map(|(claim, _)| *claim)
     }

@@ -85,7 +85,7 @@ pub enum RangeError {
         /// Second address as written.
         end: IpAddr,
     },
-    /// `::ffff:a.b.c.d`: no host can be reached by that on a LAN.
+    /// A block of IPv6 that ends among `::ffff:a.b.c.d`: no host can be reached by those on a LAN.
     #[error("\"{0}\" holds IPv4-mapped IPv6 addresses; write them as IPv4")]
     Mapped(String),
 }
@@ -100,8 +100,9 @@ pub struct IpRange {
 }
 
 impl IpRange {
-    /// Range from its ends, both inside.
+    /// Range from its ends, both inside. IPv4-mapped ones are IPv4, as Go reads them.
     pub fn new(start: IpAddr, end: IpAddr) -> Result<Self, RangeError> {
+        let (start, end) = (start.to_canonical(), end.to_canonical());
         let text = || format!("{start}-{end}");
         if Family::of(start) != Family::of(end) {
             return Err(RangeError::MixedFamilies(text()));
@@ -188,7 +189,8 @@ impl From<IpNet> for IpRange {
 impl FromStr for IpRange {
     type Err = RangeError;
 
-    /// Reads `CIDR` (host bits are dropped) or `start-end`; spaces around the parts do not matter.
+    /// Reads `CIDR` (host bits are dropped) or `start-end`; spaces around the parts do not matter. IPv4-mapped addresses are
+    /// IPv4, as for Go.
     fn from_str(text: &str) -> Result<Self, RangeError> {
         let text = text.trim();
         if text.is_empty() {
@@ -201,7 +203,7 @@ impl FromStr for IpRange {
                     part: part.trim().to_owned(),
                 })
             };
-            let (start, end) = (address(start)?, address(end)?);
+            let (start, end) = (address(start)?.to_canonical(), address(end)?.to_canonical());
             if Family::of(start) != Family::of(end) {
                 return Err(RangeError::MixedFamilies(text.to_owned()));
             }
@@ -216,7 +218,7 @@ impl FromStr for IpRange {
         } else if let Some((address, length)) = text.split_once('/') {
             // The standard parser, not ipnet's: that one takes 010.0.0.0, which other tools read as octal 8.0.0.0.
             let parsed = address.parse::<IpAddr>().ok().zip(digits(length));
-            let net = parsed.and_then(|(address, length)| IpNet::new(address, length).ok());
+            let net = parsed.and_then(|(address, length)| cidr(address, length));
             Self::from(net.ok_or_else(|| RangeError::Cidr(text.to_owned()))?)
         } else if text.parse::<IpAddr>().is_ok() {
             return Err(RangeError::Single(text.to_owned()));
@@ -228,6 +230,15 @@ impl FromStr for IpRange {
         } else {
             Ok(range)
         }
+    }
+}
+
+/// A CIDR; one of IPv4-mapped addresses is IPv4.
+fn cidr(address: IpAddr, length: u8) -> Option<IpNet> {
+    let canonical = address.to_canonical();
+    match length.checked_sub(96) {
+        Some(length) if canonical != address => IpNet::new(canonical, length).ok(),
+        _ => IpNet::new(address, length).ok(),
     }
 }
 

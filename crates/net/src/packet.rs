@@ -15,8 +15,9 @@ use tokio::io::unix::AsyncFd;
 
 use crate::fd;
 
-/// Frames longer than any ARP or neighbour discovery packet that we understand are cut, and then fail to parse.
-const FRAME_MAX: usize = 256;
+/// Longer frames are cut, and then fail to parse. Options that nobody knows may fill a neighbour discovery packet up to the MTU
+/// (RFC 4861 4.6), and it is not fragmented (RFC 6980).
+const FRAME_MAX: usize = 2_048;
 
 /// What a socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

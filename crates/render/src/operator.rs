@@ -99,7 +99,7 @@ pub fn rules() -> Vec<PolicyRule> {
         // Deployments may mount any Secret.)
         rbac::rule(&[""], &["secrets"], &["create"]),
         rbac::named(
-            rbac::rule(&[""], &["secrets"], &["list", "watch", "delete"]),
+            rbac::rule(&[""], &["secrets"], &["list", "watch", "patch", "delete"]),
             &[objects::MEMBERLIST_SECRET],
         ),
         // Why a pod does not run: its own status, and the events of a DaemonSet that may make none.

@@ -376,7 +376,7 @@ impl Engine {
         }
         let allowed = own.then(|| service.allowed(self.node()));
         let names = self.announcer.links().values().filter(|link| {
-            addresses.first().is_some_and(|first| link.carries(*first))
+            addresses.iter().any(|address| link.carries(*address))
                 && allowed.as_ref().is_some_and(|i| i.allows(&link.name))
         });
         ServiceReport {

@@ -3,7 +3,8 @@
 //! A task of its own, so that a slow API server delays nothing else. It watches all of these objects, is told what this
 //! node owns, and makes the two agree: one object for each service owned, none otherwise, other nodes' objects for
 //! these services removed. It writes nothing that is already so. When two nodes disagree for a while (a partition of the
-//! LAN, not of the API) they would undo each other's writes for ever; so writes about one service get slower and slower.
+//! LAN, not of the API) they would undo each other's writes for ever; so after a few of them writes about one service get slower
+//! and slower. Events do not wait for that.
 
 mod plan;
 
@@ -26,7 +27,9 @@ use tokio::time::Instant;
 use self::plan::{Action, Content, Known};
 use super::assigned::{Assignment, Update};
 
-/// First pause between two writes about one service; doubles up to [`PAUSE_MAX`].
+/// So many writes about one service wait for nothing: services come and go under one name.
+const FREE: u32 = 10;
+/// The first pause after those; doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// After this much quiet the first write goes out at once again.
@@ -71,7 +74,8 @@ impl Statuses {
             writer,
             known: BTreeMap::new(),
             owned: BTreeMap::new(),
-            told: BTreeSet::new(),
+            told: BTreeMap::new(),
+            seen: BTreeSet::new(),
             dirty: BTreeSet::new(),
             pace: BTreeMap::new(),
             listed: false,
@@ -112,9 +116,39 @@ impl Statuses {
     }
 }
 
+/// When the next write about a service may go out.
 struct Pace {
     next: Instant,
-    pause: Duration,
+    writes: u32,
+}
+
+impl Pace {
+    const fn new(now: Instant) -> Self {
+        Self { next: now, writes: 0 }
+    }
+
+    /// There is a write now. How long the next one has to wait.
+    fn wrote(&mut self, now: Instant) -> Duration {
+        self.writes = self.writes.saturating_add(1);
+        let pause = self.writes.checked_sub(FREE).map_or(Duration::ZERO, |over| {
+            PAUSE.saturating_mul(1 << over.min(16)).min(PAUSE_MAX)
+        });
+        self.next = now + pause;
+        pause
+    }
+
+    /// The write failed: the next waits in any case.
+    fn failed(&mut self, now: Instant) -> Duration {
+        self.next = self.next.max(now + PAUSE);
+        self.next - now
+    }
+}
+
+/// A service and whether it is answered for.
+#[derive(PartialEq, Eq)]
+struct Told {
+    uid: String,
+    answered: bool,
 }
 
 struct Task {
@@ -123,8 +157,10 @@ struct Task {
     /// All objects there are, by name.
     known: BTreeMap<String, Known>,
     owned: BTreeMap<ServiceKey, Assignment>,
-    /// Services owned for which the event was published.
-    told: BTreeSet<ServiceKey>,
+    /// What was published last about a service owned.
+    told: BTreeMap<ServiceKey, Told>,
+    /// Services that this process has owned: what is on record about them may be of that time.
+    seen: BTreeSet<ServiceKey>,
     dirty: BTreeSet<ServiceKey>,
     pace: BTreeMap<ServiceKey, Pace>,
     listed: bool,
@@ -160,6 +196,9 @@ impl Task {
         match message {
             Message::Assign(key, Update::Owned(assignment)) => {
                 self.owned.insert(key.clone(), assignment);
+                if self.is_ready() {
+                    self.tell(&key);
+                }
                 self.dirty.insert(key);
             }
             Message::Assign(key, Update::Lost) => {
@@ -170,6 +209,7 @@ impl Task {
             Message::PodUid(uid) => self.writer.pod_uid = uid,
             Message::Begin => {
                 self.begun = true;
+                self.tell_all();
                 // Objects of ours from an earlier life may be for services that are not ours now.
                 self.dirty
                     .extend(self.known.values().map(|known| known.service.clone()));
@@ -192,6 +232,7 @@ impl Task {
                     self.object_gone(&name);
                 }
                 self.listed = true;
+                self.tell_all();
             }
         }
     }
@@ -203,14 +244,24 @@ impl Task {
     }
 
     fn object_gone(&mut self, name: &str) {
-        if let Some(known) = self.known.remove(name) {
-            self.dirty.insert(known.service);
+        if let Some(gone) = self.known.remove(name) {
+            let service = gone.service;
+            if !self.owned.contains_key(&service) && self.known.values().all(|known| known.service != service)
+            {
+                self.seen.remove(&service);
+            }
+            self.dirty.insert(service);
         }
+    }
+
+    /// Whether all that is there is known, and all that this node owns.
+    const fn is_ready(&self) -> bool {
+        self.listed && self.begun
     }
 
     /// When there is something to do next.
     fn next_due(&self) -> Option<Instant> {
-        if !self.listed || !self.begun {
+        if !self.is_ready() {
             return None;
         }
         let now = Instant::now();
@@ -229,23 +280,19 @@ impl Task {
             return;
         };
         self.dirty.remove(&key);
-        self.tell(&key);
         let actions = plan::actions(&key, &self.writer.node, self.owned.get(&key), &self.known);
         if actions.is_empty() {
             return;
         }
-        let pace = self.pace.entry(key.clone()).or_insert(Pace {
-            next: now,
-            pause: PAUSE / 2,
-        });
-        pace.pause = (pace.pause * 2).min(PAUSE_MAX);
-        pace.next = now + pace.pause;
+        self.pace.entry(key.clone()).or_insert(Pace::new(now)).wrote(now);
         for action in actions {
             if let Err(error) = self.perform(&key, action).await {
+                let now = Instant::now();
+                let retry = self.pace.entry(key.clone()).or_insert(Pace::new(now)).failed(now);
                 tracing::warn!(
                     service = key.as_str(),
                     error = format!("{error:#}"),
-                    retry_ms = u64::try_from(self.pace[&key].pause.as_millis()).unwrap_or(u64::MAX),
+                    retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX),
                     "the ServiceL2Status could not be written"
                 );
                 self.dirty.insert(key);
@@ -254,23 +301,44 @@ impl Task {
         }
     }
 
-    /// Publishes that the service came to this node, or that it did and nobody answers.
+    /// Publishes about all services owned what was not published yet, once everything is known.
+    fn tell_all(&mut self) {
+        if self.is_ready() {
+            let owned: Vec<_> = self.owned.keys().cloned().collect();
+            for key in &owned {
+                self.tell(key);
+            }
+        }
+    }
+
+    /// Publishes that the service came to this node, or that it did and nobody answers; each once.
     fn tell(&mut self, key: &ServiceKey) {
         let Some(assignment) = self.owned.get(key) else {
             return;
         };
+        let told = Told {
+            uid: assignment.uid.clone(),
+            answered: !assignment.interfaces.is_empty(),
+        };
+        if self.told.get(key) == Some(&told) {
+            return;
+        }
         let node = &self.writer.node;
+        let (answered, restricted) = (told.answered, assignment.restricted);
         let about = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Service".into()),
             namespace: Some(key.namespace().into()),
             name: Some(key.name().into()),
-            uid: Some(assignment.uid.clone()),
+            uid: Some(told.uid.clone()),
             ..Default::default()
         };
-        if assignment.interfaces.is_empty() {
-            self.told.remove(key);
-            let what = if assignment.restricted {
+        // After a restart of the speaker nothing has changed for the user.
+        let recorded = |known: &Known| known.service == *key && known.node == *node;
+        let restarted = self.seen.insert(key.clone()) && self.known.values().any(recorded);
+        self.told.insert(key.clone(), told);
+        if !answered {
+            let what = if restricted {
                 "none of the interfaces that its L2Advertisements name is usable there"
             } else {
                 "no interface is usable there"
@@ -279,14 +347,7 @@ impl Task {
             self.writer
                 .events
                 .publish(about, EventKind::Warning, events::ANNOUNCE_FAILED, message);
-            return;
-        }
-        let recorded = self
-            .known
-            .values()
-            .any(|known| known.service == *key && known.node == *node);
-        // After a restart of the speaker nothing has changed for the user.
-        if self.told.insert(key.clone()) && !recorded {
+        } else if !restarted {
             let message = format!("announcing from node \"{node}\" with protocol \"layer2\"");
             self.writer
                 .events
@@ -383,5 +444,29 @@ impl Task {
         };
         self.known.insert(name.to_owned(), known);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_wait_only_when_there_are_many() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        for write in 1..FREE {
+            assert_eq!(pace.wrote(start), Duration::ZERO, "write {write}");
+            assert_eq!(pace.next, start);
+        }
+        assert_eq!(pace.wrote(start), PAUSE);
+        assert_eq!(pace.wrote(start), PAUSE * 2);
+        for _ in 0..10 {
+            pace.wrote(start);
+        }
+        assert_eq!(pace.wrote(start), PAUSE_MAX);
+        let mut pace = Pace::new(start);
+        pace.wrote(start);
+        assert_eq!(pace.failed(start), PAUSE, "a failure waits even so");
     }
 }

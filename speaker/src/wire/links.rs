@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::ops::Bound;
 use std::task::Poll;
 
 use metallb_l2::{InterfaceIndex, Link, MacAddr};
@@ -35,6 +36,8 @@ pub(super) struct Links {
     open: BTreeMap<InterfaceIndex, OpenLink>,
     failed: BTreeMap<InterfaceIndex, String>,
     buffer: Box<[u8; PacketSocket::BUFFER]>,
+    /// Who was heard last. The others are listened to first, so that a flood on one interface does not silence them.
+    heard: InterfaceIndex,
 }
 
 impl Links {
@@ -45,14 +48,16 @@ impl Links {
             open: BTreeMap::new(),
             failed: BTreeMap::new(),
             buffer: Box::new([0; PacketSocket::BUFFER]),
+            heard: InterfaceIndex::default(),
         }
     }
 
     /// Waits for a frame on any interface. Safe to cancel.
     pub(super) async fn receive(&mut self) -> (InterfaceIndex, &[u8]) {
-        let (open, buffer) = (&self.open, &mut self.buffer[..]);
+        let (open, buffer, heard) = (&self.open, &mut self.buffer[..], self.heard);
+        let after = (Bound::Excluded(heard), Bound::Unbounded);
         let (index, length) = poll_fn(|cx| {
-            for (index, link) in open {
+            for (index, link) in open.range(after).chain(open.range(..=heard)) {
                 for socket in std::iter::once(&link.arp).chain(&link.ndp) {
                     // An interface that went down gives one error and then nothing; netlink tells the rest.
                     // A socket that fails for ever is left until the loop's next turn, which a timer brings.
@@ -70,6 +75,7 @@ impl Links {
             Poll::Pending
         })
         .await;
+        self.heard = index;
         (index, &self.buffer[..length])
     }
 

@@ -214,8 +214,8 @@ impl Thread<'_> {
             let again = self.retry_at();
             let next = self.engine.poll_timeout().into_iter().chain(again).min();
             alarm.set(next).context("the timer cannot be set")?;
+            // In no order: whoever floods one of these does not keep the others waiting.
             tokio::select! {
-                biased;
                 received = self.socket.receive(&mut self.datagram) => {
                     self.received(received);
                     self.receive_datagrams(DatagramSocket::try_receive);

@@ -67,7 +67,7 @@ pub(super) fn cluster_service_version(release: &Release) -> anyhow::Result<Value
             "installModes": [
                 {"type": "OwnNamespace", "supported": true},
                 {"type": "SingleNamespace", "supported": true},
-                {"type": "MultiNamespace", "supported": false},
+                {"type": "MultiNamespace", "supported": true},
                 {"type": "AllNamespaces", "supported": true},
             ],
             "install": {
@@ -260,6 +260,16 @@ mod tests {
         let first = cluster_service_version(&Release::previous()).unwrap();
         assert!(first["spec"].get("replaces").is_none());
         assert!(first["metadata"]["annotations"].get("olm.skipRange").is_none());
+    }
+
+    #[test]
+    fn any_operator_group_will_do() {
+        let csv = cluster_service_version(&Release::checked_in()).unwrap();
+        let modes = csv["spec"]["installModes"].as_array().unwrap();
+        assert_eq!(modes.len(), 4);
+        assert!(modes.iter().all(|mode| mode["supported"] == true));
+        // A conversion webhook would forbid all modes but one.
+        assert!(csv["spec"].get("webhookdefinitions").is_none());
     }
 
     #[test]

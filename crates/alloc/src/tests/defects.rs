@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Cluster, Wishes, at, id, ip, service};
-use crate::{FamilyPolicy, Input};
+use crate::{ClassPolicy, FamilyPolicy, Input, Policy, Service};
 
 /// A selector that matches no namespace leaves an empty set there, and an empty set restricts nothing.
 #[test]
@@ -63,6 +63,46 @@ fn defect_of_the_go_version_the_status_of_other_load_balancers_services_is_clear
     cluster.store(service("by-ip"));
     cluster.settle();
     assert_eq!(cluster.has("by-ip"), "10.0.0.0");
+}
+
+/// What another load balancer has left in the status of a service that asks for us is in nobody's way.
+#[test]
+fn a_service_that_asks_for_us_is_ours_whoever_served_it_before() {
+    let policy = Policy {
+        classes: ClassPolicy {
+            class: Some("example.org/ours".to_owned()),
+            classless_too: true,
+        },
+        ..Policy::default()
+    };
+    let left = |mut service: Service| {
+        service.ingress = vec![ip("203.0.113.7")];
+        service
+    };
+    let classed = |class: &str| {
+        let mut service = service("a");
+        service.class = Some(class.to_owned());
+        service
+    };
+    for (title, stored, expected) in [
+        ("by our class", classed("example.org/ours"), "10.0.0.0"),
+        ("by another class", classed("example.org/theirs"), "203.0.113.7"),
+        ("by a pool", service("a").pool("p"), "10.0.0.0"),
+        ("by an address of ours", service("a").ips("10.0.0.9"), "10.0.0.9"),
+        (
+            "by an address that is not ours",
+            service("a").ips("203.0.113.7"),
+            "203.0.113.7",
+        ),
+        ("by nothing", service("a"), "203.0.113.7"),
+    ] {
+        let mut cluster = Cluster::with(policy.clone(), &[("p", at(&["10.0.0.0/24"]))]);
+        cluster.store(left(stored));
+        cluster.settle();
+        assert_eq!(cluster.has("a"), expected, "{title}");
+        cluster.restart();
+        assert_eq!(cluster.has("a"), expected, "{title}, after a restart");
+    }
 }
 
 /// The gauge exists there and is never set.

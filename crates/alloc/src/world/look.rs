@@ -51,7 +51,11 @@ impl World {
         }
         let request = known.request(self.allocator.selects_services());
         let current: Vec<IpAddr> = match (claim, &before) {
-            (Some(claim), _) if self.may_claim(service, &request, &claim) => claim,
+            (Some(mut claim), held) if self.may_claim(service, &request, &claim) => {
+                // Of several addresses of one family the first is kept: let it be the one that it has.
+                claim.sort_by_key(|ip| !held.as_ref().is_some_and(|held| held.contains(ip)));
+                claim
+            }
             // Of two addresses one was lost with its pool: that is told as what it is.
             (_, Some(held)) => match named {
                 Some(named) if named.len() > held.len() && held.iter().all(|ip| named.contains(ip)) => {

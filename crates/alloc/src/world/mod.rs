@@ -348,14 +348,19 @@ impl World {
     }
 
     /// Whether another controller wrote the status: it does not bear our mark, and no pool has its addresses. Such a
-    /// service is left alone (the Go version clears it).
+    /// service is left alone (the Go version clears it), unless it asks for us by our class or a pool of ours: then what is
+    /// there was left by a controller that it had before.
     fn is_foreign(&self, service: &Service) -> bool {
-        service.has_ingress()
-            && !service.is_recorded()
-            && !service
-                .ingress
-                .iter()
+        let in_a_pool = |ips: &[IpAddr]| {
+            ips.iter()
                 .any(|ip| self.allocator.config().pool_of(*ip).is_some())
+        };
+        let request = &service.request;
+        let asks_for_us = self.is_ours(service)
+            && (service.class.is_some()
+                || request.wanted_pool.is_some()
+                || request.wanted_ips.as_deref().is_ok_and(in_a_pool));
+        service.has_ingress() && !service.is_recorded() && !asks_for_us && !in_a_pool(&service.ingress)
     }
 
     fn reconsider_all(&mut self) {

@@ -169,7 +169,18 @@ fn a_taken_address_is_announced_left_alone_or_defended_by_policy() {
                 .iter()
                 .filter(|o| matches!(o, Output::Send { .. }))
                 .count();
-            assert_eq!(sent, if policy == ConflictPolicy::Defend { 2 } else { 0 });
+            // One announcement is a request and a reply, and there is one in ten seconds.
+            let defends = policy == ConflictPolicy::Defend;
+            assert_eq!(sent, if defends { 2 } else { 0 });
+            for (seconds, sent) in [(5, 0), (10, 2)] {
+                a.handle_timeout(now + Duration::from_secs(seconds));
+                a.handle_frame(1, &foreign);
+                let frames = drain(&mut a)
+                    .iter()
+                    .filter(|output| matches!(output, Output::Send { .. }))
+                    .count();
+                assert_eq!(frames, if defends { sent } else { 0 }, "after {seconds} s");
+            }
         }
     }
 }
@@ -195,6 +206,15 @@ fn nodes_of_the_cluster_are_never_foreign() {
         interface: 1,
     };
     assert_eq!(drain(&mut a), vec![Output::FriendlyClaim(claim)]);
+    a.handle_frame(
+        1,
+        &Repr::announcement_request(ADDRESS, friend).emit(MacAddr::BROADCAST),
+    );
+    assert_eq!(
+        drain(&mut a),
+        vec![Output::FriendlyClaim(claim)],
+        "its announcement needs no answer"
+    );
     a.handle_frame(1, &probe_from(friend, ADDRESS));
     assert_eq!(
         drain(&mut a),

@@ -87,7 +87,7 @@ fn arp() {
         (
             "an announcement, as request",
             theirs(Repr::announcement_request).emit(all),
-            false,
+            true,
             true,
         ),
         (
@@ -160,24 +160,17 @@ fn arp() {
         assert_eq!((sent.len(), claim), (usize::from(answered), claimed), "{what}");
         for answer in sent {
             let frame = Frame::new_checked(&answer).expect("a frame");
-            assert_eq!(
-                (frame.source(), frame.destination()),
-                (mac(1), CLIENT_MAC),
-                "{what}"
-            );
+            let to = if claimed { STRANGER } else { CLIENT_MAC };
+            assert_eq!((frame.source(), frame.destination()), (mac(1), to), "{what}");
             let packet = Repr::parse(frame.payload()).expect("ARP");
             assert_eq!(packet.operation, Operation::Reply, "{what}");
             assert_eq!((packet.sender_mac, packet.sender_ip), (mac(1), ADDRESS), "{what}");
-            let asked_by = if what == "a probe" {
-                Ipv4Addr::UNSPECIFIED
-            } else {
-                CLIENT
+            let asked_by = match what {
+                "a probe" => Ipv4Addr::UNSPECIFIED,
+                "an announcement, as request" => ADDRESS,
+                _ => CLIENT,
             };
-            assert_eq!(
-                (packet.target_mac, packet.target_ip),
-                (CLIENT_MAC, asked_by),
-                "{what}"
-            );
+            assert_eq!((packet.target_mac, packet.target_ip), (to, asked_by), "{what}");
         }
     }
     let good = ask(ADDRESS).emit(all);
