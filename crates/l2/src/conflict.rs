@@ -145,12 +145,11 @@ impl Announcer {
         let Some(interfaces) = held.role.interfaces().cloned() else {
             return;
         };
-        let last = self.claims.get(&(address, claim.mac));
-        let report = last.is_none_or(|last| now - *last >= REPORT_EVERY);
+        let last = self.claims.get(&(address, claim.mac)).copied();
+        let report = last.is_none_or(|last| now - last >= REPORT_EVERY);
         if last.is_none() && self.claims.len() >= CLAIMS_MAX {
             self.claims.retain(|_, at| now - *at <= RECENT);
         }
-        let last = self.claims.get(&(address, claim.mac));
         if report && (last.is_some() || self.claims.len() < CLAIMS_MAX) {
             self.claims.insert((address, claim.mac), now);
             self.outputs.push_back(Output::ForeignClaim(claim));

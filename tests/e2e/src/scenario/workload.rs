@@ -125,20 +125,28 @@ pub fn restart_speakers(cluster: &Cluster) -> Result<()> {
 /// # Errors
 /// kubectl's words.
 pub fn delete_speaker(cluster: &Cluster, node: &str) -> Result<()> {
-    let field = format!("spec.nodeName={node}");
-    let selector = "component=speaker";
+    let field = on_node(node);
     cluster
-        .kubectl(&[
-            "delete",
-            "pods",
-            "-n",
-            NAMESPACE,
-            "-l",
-            selector,
-            "--field-selector",
-            &field,
-        ])
+        .kubectl(&[&["delete"], &speaker_pods(&field)[..]].concat())
         .map(drop)
+}
+
+/// kubectl's words for the pods of speakers that a field selector, such as that of [`on_node`], leaves.
+pub fn speaker_pods(field: &str) -> [&str; 7] {
+    [
+        "pods",
+        "-n",
+        NAMESPACE,
+        "-l",
+        "component=speaker",
+        "--field-selector",
+        field,
+    ]
+}
+
+/// The field selector for the pods of a node.
+pub fn on_node(node: &str) -> String {
+    format!("spec.nodeName={node}")
 }
 
 /// Two pods and the service `web` in a namespace; its address, once the client has read a page there.

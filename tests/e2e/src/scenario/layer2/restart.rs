@@ -14,10 +14,7 @@ use super::{
 use crate::{
     Cluster,
     cgroup::signal,
-    scenario::{
-        install::NAMESPACE,
-        workload::{SOON, kill_9, pids_of, restart_speakers},
-    },
+    scenario::workload::{SOON, kill_9, on_node, pids_of, restart_speakers, speaker_pods},
     wait_for,
 };
 
@@ -51,18 +48,8 @@ pub fn wait_new_speaker(cluster: &Cluster, node: &str, binary: &str, old: &[i32]
         Ok(Some(()))
     })?;
     wait_for(&format!("the speaker's pod on {node} to be Ready"), SOON, || {
-        let field = format!("spec.nodeName={node}");
-        let selector = "component=speaker";
-        let pods = cluster.kubectl_json(&[
-            "get",
-            "pods",
-            "-n",
-            NAMESPACE,
-            "-l",
-            selector,
-            "--field-selector",
-            &field,
-        ])?;
+        let field = on_node(node);
+        let pods = cluster.kubectl_json(&[&["get"], &speaker_pods(&field)[..]].concat())?;
         let pods = pods["items"].as_array().cloned().unwrap_or_default();
         let ready = |pod: &serde_json::Value| {
             let conditions = pod["status"]["conditions"]
