@@ -204,6 +204,7 @@ impl Member {
                 self.peer_leaves(now, identity);
             }
             Content::Farewell { .. } => {}
+            Content::Missed(missed) => self.missed(now, missed),
             Content::Talk { from, body } => self.heard(&from, body),
             Content::Watch(from) => self.watched_by(now, from),
             Content::Beat { from, number } => {
@@ -254,6 +255,22 @@ impl Member {
             && peer.state == PeerState::Dead
         {
             peer.state = PeerState::Left;
+        }
+    }
+
+    /// A peer holds these for dead, which it may have said to those only who were dead themselves. Whoever is not dead
+    /// contradicts, as to any gossip, and returns in another life: the peer believes nobody back in the same.
+    fn missed(&mut self, now: Instant, missed: Vec<Identity>) {
+        let members = self.foca.iter_members();
+        let alive: Vec<Identity> = members.map(|member| member.id().clone()).collect();
+        let missed = missed.into_iter().filter(|identity| alive.contains(identity));
+        let down: Vec<_> = missed.map(foca::Member::down).collect();
+        if !down.is_empty() {
+            self.hearsay = Some(self.suspected());
+            self.drive(now, |foca, collected| {
+                foca.apply_many(down.into_iter(), true, collected)
+            });
+            self.hearsay = None;
         }
     }
 

@@ -15,6 +15,7 @@ const KIND_FAREWELL: u8 = 3;
 const KIND_TALK: u8 = 4;
 const KIND_WATCH: u8 = 5;
 const KIND_BEAT: u8 = 6;
+const KIND_MISSED: u8 = 7;
 
 /// A datagram's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub(crate) enum Content<'a> {
         /// Counts up, so that losses are seen.
         number: u32,
     },
+    /// "I hold these for dead": whoever holds one for alive in the same life makes it take another.
+    Missed(Vec<Identity>),
 }
 
 impl<'a> Content<'a> {
@@ -98,6 +101,12 @@ impl<'a> Content<'a> {
                 put_identity(from, &mut bytes)?;
                 bytes.put_u32(*number);
             }
+            Self::Missed(missed) => {
+                bytes.push(KIND_MISSED);
+                for identity in missed {
+                    put_identity(identity, &mut bytes)?;
+                }
+            }
         }
         Ok(bytes)
     }
@@ -131,6 +140,13 @@ impl<'a> Content<'a> {
                 from: get_identity(&mut rest)?,
                 number: get_u32(&mut rest)?,
             },
+            KIND_MISSED => {
+                let mut missed = Vec::new();
+                while !rest.is_empty() {
+                    missed.push(get_identity(&mut rest)?);
+                }
+                Self::Missed(missed)
+            }
             _ => return Err(CodecError::Invalid),
         };
         if rest.is_empty() {
@@ -173,6 +189,7 @@ mod tests {
                 from: id("a"),
                 number: 7,
             },
+            Content::Missed(vec![id("a"), id("b")]),
         ] {
             let bytes = content.encode().expect("encodes");
             assert_eq!(Content::decode(&bytes), Ok(content));

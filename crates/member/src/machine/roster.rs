@@ -9,11 +9,14 @@ use metallb_sansio::Instant;
 
 use super::{Member, Wake};
 use crate::interface::{Output, PeerState};
+use crate::message::Content;
 use crate::peer::Peer;
 use crate::{Identity, NodeName};
 
 /// Peers called at one tick at most, so that many dead nodes cost little.
 const CALLS_AT_ONCE: usize = 8;
+/// Of them named in one datagram at most: names may be long.
+const MISSED_AT_ONCE: usize = 4;
 /// How long a dead peer that is no longer listed is still called: the list may be stale.
 const CALL_UNLISTED_FOR: Duration = Duration::from_secs(600);
 
@@ -90,8 +93,27 @@ impl Member {
             .map(|(name, peer)| peer.callable(name))
             .collect();
         self.call_after = called.last().map(|identity| Arc::clone(&identity.name));
+        self.ask_about(&called);
         for identity in called {
             self.drive(now, |foca, collected| foca.announce(identity, collected));
+        }
+    }
+
+    /// Tells a peer whom of those that are called we hold for dead. Where two no longer hear each other, no call gets through,
+    /// and gossip of the time when nobody was there to hear it is spent.
+    fn ask_about(&mut self, called: &[Identity]) {
+        let dead = |identity: &&Identity| {
+            let peer = self.peers.get(&identity.name);
+            peer.is_some_and(|peer| peer.state == PeerState::Dead && peer.identity.as_ref() == Some(identity))
+        };
+        let missed: Vec<Identity> = called.iter().filter(dead).cloned().collect();
+        let alive = self.peers.values().filter(|peer| peer.state == PeerState::Alive);
+        let alive: Vec<SocketAddr> = alive.map(|peer| peer.address).collect();
+        let asked = self.rng.below(alive.len() as u64) as usize;
+        if let Some(to) = alive.get(asked) {
+            for some in missed.chunks(MISSED_AT_ONCE) {
+                self.send(*to, &Content::Missed(some.to_vec()));
+            }
         }
     }
 

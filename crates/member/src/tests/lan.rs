@@ -14,6 +14,8 @@ pub(super) struct Lan {
     pub(super) members: BTreeMap<usize, Member>,
     pub(super) events: Vec<(Instant, usize, Output)>,
     pub(super) cut: BTreeSet<usize>,
+    /// Two that do not hear each other, the lesser first.
+    pub(super) deaf: BTreeSet<(usize, usize)>,
     pub(super) paused: BTreeSet<usize>,
     pub(super) loss_percent: u8,
     /// How often each member had something to do.
@@ -39,6 +41,7 @@ impl Lan {
             members: BTreeMap::new(),
             events: Vec::new(),
             cut: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             paused: BTreeSet::new(),
             loss_percent: 0,
             turns: BTreeMap::new(),
@@ -91,6 +94,7 @@ impl Lan {
                 };
                 if !self.cut.contains(&node)
                     && !self.cut.contains(&to)
+                    && !self.deaf.contains(&(node.min(to), node.max(to)))
                     && !self.rng.percent(self.loss_percent)
                 {
                     self.wire

@@ -420,3 +420,23 @@ fn a_node_that_comes_back_makes_nobody_believe_that_the_others_died() {
         }
     }
 }
+
+/// One of them told a third of it that has gone since, so its gossip is spent when somebody comes who hears both.
+#[test]
+fn two_that_do_not_hear_each_other_meet_again_through_a_third() {
+    for seed in 0..20 {
+        let mut lan = settled(3, seed);
+        lan.deaf.extend([(1, 2), (1, 3)]);
+        lan.run(3 * SECOND);
+        lan.members.remove(&3);
+        lan.run(3 * SECOND);
+        assert_eq!((lan.live(1), lan.live(2)), (set(&[1]), set(&[2])), "seed {seed}");
+        lan.deaf.remove(&(1, 3));
+        lan.start(3, "secret");
+        lan.list(3, 3);
+        lan.run(SECOND);
+        for node in 1..=3 {
+            assert_eq!(lan.live(node), set(&[1, 2, 3]), "seed {seed}, node {node}");
+        }
+    }
+}
