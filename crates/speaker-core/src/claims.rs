@@ -189,7 +189,7 @@ impl Engine {
         }
         self.services.insert(key.clone(), service);
         if again {
-            self.decide(now, key, &Cause::NodeJoined(Arc::clone(from)));
+            self.decide(now, key, &Cause::Claim(Arc::clone(from)));
         }
     }
 

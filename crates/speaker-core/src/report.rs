@@ -19,6 +19,8 @@ pub enum Cause {
     NodeJoined(NodeName),
     /// The usable interfaces of the node changed.
     Interfaces(NodeName),
+    /// The node said who has the service, where nobody preempts.
+    Claim(NodeName),
 }
 
 /// The owner of a service changed, in the view of this node.

@@ -12,20 +12,20 @@ use crate::{Cause, Change, Directive, Engine, EngineConfig, Input, Options, Outp
 
 const ADDRESS: &str = "192.0.2.10";
 
-fn address() -> IpAddr {
+pub(super) fn address() -> IpAddr {
     ADDRESS.parse().expect("address")
 }
 
-fn key(name: &str) -> ServiceKey {
+pub(super) fn key(name: &str) -> ServiceKey {
     ServiceKey::new("default", name)
 }
 
 /// An engine on `node` with one link, which presumes the other two of n1, n2, n3 alive.
-fn engine(node: &str) -> Engine {
+pub(super) fn engine(node: &str) -> Engine {
     engine_with(node, Options::default())
 }
 
-fn engine_with(node: &str, options: Options) -> Engine {
+pub(super) fn engine_with(node: &str, options: Options) -> Engine {
     let now = Instant::ZERO;
     let config = EngineConfig {
         node: node.into(),
@@ -52,7 +52,7 @@ fn engine_with(node: &str, options: Options) -> Engine {
     engine
 }
 
-fn plan(nodes: &[&str], interfaces: Option<&[&str]>) -> Plan {
+pub(super) fn plan(nodes: &[&str], interfaces: Option<&[&str]>) -> Plan {
     let candidate = Candidate {
         score: 0,
         shunned: false,
@@ -71,7 +71,7 @@ fn plan(nodes: &[&str], interfaces: Option<&[&str]>) -> Plan {
     }
 }
 
-fn tell(engine: &mut Engine, service: &str, plan: Option<Plan>) -> (Vec<Change>, usize) {
+pub(super) fn tell(engine: &mut Engine, service: &str, plan: Option<Plan>) -> (Vec<Change>, usize) {
     let directive = Directive {
         service: key(service),
         plan,
@@ -82,7 +82,7 @@ fn tell(engine: &mut Engine, service: &str, plan: Option<Plan>) -> (Vec<Change>,
 }
 
 /// Owner changes, and the number of frames sent.
-fn drain(engine: &mut Engine) -> (Vec<Change>, usize) {
+pub(super) fn drain(engine: &mut Engine) -> (Vec<Change>, usize) {
     let (mut changes, mut frames) = (Vec::new(), 0);
     while let Some(output) = engine.poll_output() {
         match output {
@@ -96,7 +96,7 @@ fn drain(engine: &mut Engine) -> (Vec<Change>, usize) {
 }
 
 /// The three nodes as they rank for the address.
-fn ranked() -> Vec<&'static str> {
+pub(super) fn ranked() -> Vec<&'static str> {
     rank(["n1", "n2", "n3"].map(|node| (node, 0)), address())
 }
 

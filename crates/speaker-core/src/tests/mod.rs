@@ -1,5 +1,6 @@
 mod engine;
 mod planner;
+mod told;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
