@@ -8,6 +8,7 @@
 //! * Whoever takes over from a node that is gone answers at once, but claims only when a peer sees it the same way, or knows of no
 //!   claim. So a node that was cut off alone and took everything has no claim to it when it returns. Until then it says of
 //!   itself that it claims the service half a term below the claim that there is, which counts with those only who know none.
+//! * Of two claims of one term that of a live node counts, then that of the better by rank.
 //! * When the one who claims what this node answers for comes back, it is asked first: if it was cut off it has answered all
 //!   the time, and still does; if it is a new life, it knows nothing.
 
@@ -167,7 +168,7 @@ impl Engine {
             again = asking.answered.insert(Arc::clone(from));
         }
         if let Some((owner, term)) = &view.claim
-            && counts_more(&service, owner, *term)
+            && counts_more(&service, owner, *term, |node| self.member.is_live(node))
         {
             service.claim = Some(Claim {
                 owner: Arc::clone(owner),
@@ -231,13 +232,46 @@ impl Engine {
     }
 }
 
-fn counts_more(service: &Service, owner: &NodeName, term: u64) -> bool {
-    let place = |name: &NodeName| {
+/// Whether a claim counts more than the one that is known. Of two of one term that of a live node does before that of one that is
+/// not: whoever holds on to the claim of a dead node would never yield to one that claims as much and lives.
+fn counts_more(service: &Service, owner: &NodeName, term: u64, live: impl Fn(&str) -> bool) -> bool {
+    let standing = |name: &NodeName| {
         let found = service.ranked.iter().position(|ranked| ranked == name);
-        found.unwrap_or(usize::MAX)
+        (!live(name), found.unwrap_or(usize::MAX))
     };
     service.claim.as_ref().is_none_or(|claim| {
         term > claim.term
-            || (term == claim.term && *owner != claim.owner && place(owner) < place(&claim.owner))
+            || (term == claim.term && *owner != claim.owner && standing(owner) < standing(&claim.owner))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_claims_of_one_term_that_of_a_live_node_counts() {
+        let [dead, better, worse] = ["dead", "better", "worse"].map(NodeName::from);
+        let claimed = |owner: &NodeName| Service {
+            ranked: vec![Arc::clone(&dead), Arc::clone(&better), Arc::clone(&worse)],
+            claim: Some(Claim {
+                owner: Arc::clone(owner),
+                term: 4,
+            }),
+            ..Service::default()
+        };
+        let more = |known: &NodeName, owner: &NodeName, term| {
+            counts_more(&claimed(known), owner, term, |node| node != "dead")
+        };
+        assert!(more(&dead, &worse, 4) && !more(&worse, &dead, 4));
+        assert!(more(&worse, &better, 4) && !more(&better, &worse, 4));
+        assert!(
+            more(&worse, &dead, 5) && !more(&dead, &worse, 3),
+            "a later one always"
+        );
+        assert!(
+            counts_more(&Service::default(), &dead, 1, |_| false),
+            "any is more than none"
+        );
+    }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Adopted {
 }
 
 /// Who has a service for good, where nobody preempts. Of two claims the one of the later term counts, of two of one term that
-/// of the better node by rank.
+/// of a live node, then that of the better by rank.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub(crate) owner: NodeName,
