@@ -257,8 +257,9 @@ impl Engine {
             (None, None) => (0, 0),
         };
         // What a peer was itself told it may not pass on, or two that believe each other would go on for ever.
-        if view.settled && view.version > mine && view.digest != digest {
-            self.adopt(now, view);
+        let fresher = view.version > mine && view.digest != digest;
+        if view.settled && (fresher || self.is_correction(from, view)) {
+            self.adopt(now, from, view);
         } else if let Some(service) = self.services.get_mut(&key)
             && let Some(adopted) = &mut service.adopted
             && view.settled
@@ -304,8 +305,19 @@ impl Engine {
         if view.reply { None } else { self.view(&key, true) }
     }
 
+    /// Whether a peer takes back what we believe it. Who is alive, and plans made from half a list, change without
+    /// making a view any fresher. Once that peer is gone, anybody else of its age may.
+    fn is_correction(&self, from: &NodeName, view: &View) -> bool {
+        let Some(adopted) = self.services.get(&view.service).and_then(Service::adoption) else {
+            return false;
+        };
+        let entitled = adopted.from == *from || !self.member.is_live(&adopted.from);
+        let other = (adopted.digest, &adopted.owner) != (view.digest, &view.owner);
+        entitled && adopted.version == view.version && other
+    }
+
     /// Believes a fresher view for a while.
-    fn adopt(&mut self, now: Instant, view: &View) {
+    fn adopt(&mut self, now: Instant, from: &NodeName, view: &View) {
         let key = &view.service;
         if !self.services.contains_key(key) && (view.owner.is_none() || view.addresses.is_empty()) {
             return;
@@ -327,6 +339,7 @@ impl Engine {
             service.adopted = None;
         } else {
             service.adopted = Some(Adopted {
+                from: Arc::clone(from),
                 version: view.version,
                 digest: view.digest,
                 owner: view.owner.clone(),

@@ -13,6 +13,8 @@ use crate::Plan;
 /// What one who knows better said of a service.
 #[derive(Clone, Debug)]
 pub(crate) struct Adopted {
+    /// Who said it first, and may take it back.
+    pub(crate) from: NodeName,
     pub(crate) version: u64,
     pub(crate) digest: u64,
     pub(crate) owner: Option<NodeName>,
