@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use metallb_sim::{Cluster, Fault, Interruption, NodeNumber, Setup, settled, watch};
+use metallb_sim::{Cluster, Fault, Interruption, NodeNumber, Run, Setup, settled, watch};
 use metallb_speaker_core::Options;
 
 const TRIALS: u64 = 60;
@@ -139,5 +139,35 @@ fn all_restarted_at_once_come_to_one_owner() {
             let seen = look(&mut cluster, first, 3);
             unmoved(&format!("{nodes} nodes"), seed, seen);
         }
+    }
+}
+
+/// It works out the first successor itself, but that this one keeps what it has it must be told, by somebody it hears.
+#[test]
+fn who_does_not_hear_the_claimant_hears_of_its_claim() {
+    for (seed, (a, b)) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+        .into_iter()
+        .enumerate()
+    {
+        let setup = Setup {
+            options: Options {
+                non_preempt: true,
+                ..Options::default()
+            },
+            ..Setup::new(4, 1, seed as u64)
+        };
+        let mut run = Run::with(seed as u64, setup);
+        let mut pass = |faults: &[Fault]| {
+            for fault in faults {
+                run.disturb(fault.clone());
+            }
+            let passed = run.pass(Duration::from_secs(5));
+            passed.unwrap_or_else(|failure| panic!("n{a} does not hear n{b}: {failure}"));
+            holder(run.cluster())
+        };
+        let owner = pass(&[0, 1, 2, 3].map(Fault::Start));
+        pass(&[Fault::Deafen(a, b)]);
+        let successor = pass(&[Fault::Exclude(owner, true)]);
+        assert_eq!(pass(&[Fault::Exclude(owner, false)]), successor);
     }
 }

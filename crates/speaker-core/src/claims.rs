@@ -3,6 +3,7 @@
 //! Without preemption the owner does not follow from who is there alone, so it is remembered. A **claim** says who has a service and
 //! in which term; whoever takes a service over claims it in the next term and tells everybody. Of two claims the later counts.
 //!
+//! * A peer that does not answer the claimant, as where two do not hear each other, is told by a third on request.
 //! * A speaker that starts knows no claim. It asks before it takes anything, and takes what it is best for only when
 //!   everybody has answered that nobody has it, or nobody answers. Were all started at once, the rank decides.
 //! * Whoever takes over from a node that is gone answers at once, but claims only when a peer sees it the same way, or knows of no

@@ -22,6 +22,8 @@ const QUICK_TRIES: u32 = 10;
 const SLOW: Duration = Duration::from_millis(250);
 /// Then no more.
 const TRIES: u32 = 40;
+/// After how many tries without any answer somebody else is asked to tell, after the quick ones.
+const ASK_ANOTHER: u32 = 4;
 /// How often a peer that knows something only because it was told is told again.
 const LEASE_EVERY: Duration = Duration::from_secs(1);
 /// How long what was told is believed.
@@ -41,6 +43,10 @@ struct Telling {
     tries: u32,
     /// The peer believes what it was told, but does not know it by itself yet.
     leased: bool,
+    /// The peer has answered.
+    answered: bool,
+    /// Another asked us to: it is done once, and nobody else is asked in turn.
+    on_request: bool,
 }
 
 /// What is being told to whom, and when again.
@@ -54,6 +60,18 @@ impl Handovers {
     pub(crate) fn tell(&mut self, now: Instant, peer: &NodeName, key: &ServiceKey) {
         let who = (Arc::clone(peer), key.clone());
         self.tellings.set(who, now, Telling::default());
+    }
+
+    /// The same because another does not get through to that peer.
+    fn tell_on_request(&mut self, now: Instant, peer: NodeName, key: ServiceKey) {
+        let who = (peer, key);
+        if !self.tellings.contains(&who) {
+            let telling = Telling {
+                on_request: true,
+                ..Telling::default()
+            };
+            self.tellings.set(who, now, telling);
+        }
     }
 }
 
@@ -71,6 +89,7 @@ impl Engine {
     /// Says what is due and lets go what nobody will take.
     pub(crate) fn handover_tick(&mut self, now: Instant) {
         let mut said: BTreeMap<NodeName, Vec<View>> = BTreeMap::new();
+        let mut unanswered: BTreeMap<(NodeName, u32), Vec<ServiceKey>> = BTreeMap::new();
         while let Some((who, mut telling)) = self.handovers.tellings.pop_due(now) {
             let (peer, key) = &who;
             let yielding = self.yields_to(key, peer);
@@ -86,11 +105,18 @@ impl Engine {
             } else {
                 SLOW
             };
+            if let Some(turn) = self.turn_of_another(telling) {
+                let of = unanswered.entry((Arc::clone(peer), turn)).or_default();
+                of.push(key.clone());
+            }
             said.entry(Arc::clone(peer)).or_default().push(view);
             self.handovers.tellings.set(who, now + again, telling);
         }
         for (peer, views) in said {
             self.say(now, &peer, Talk::pack(views));
+        }
+        for ((peer, turn), services) in unanswered {
+            self.ask_another(now, &peer, turn, services);
         }
         while let Some((key, ())) = self.yielding.pop_due(now) {
             self.let_yielded_go(now, &key);
@@ -114,6 +140,27 @@ impl Engine {
             }
         }
         while self.tombstones.pop_due(now).is_some() {}
+    }
+
+    /// Whether somebody else is to be asked to tell a peer that does not answer, and for which time. Only where nobody
+    /// preempts: a claim is news that nobody works out, and who does not hear the claimant would never have it.
+    fn turn_of_another(&self, telling: Telling) -> Option<u32> {
+        let since = telling.tries.checked_sub(QUICK_TRIES)?;
+        let asks = self.options.non_preempt && !telling.answered && !telling.on_request;
+        (asks && since.is_multiple_of(ASK_ANOTHER)).then_some(since / ASK_ANOTHER)
+    }
+
+    /// Asks a peer, each time another, to tell one that does not answer us.
+    fn ask_another(&mut self, now: Instant, peer: &NodeName, turn: u32, services: Vec<ServiceKey>) {
+        let others: Vec<NodeName> = self
+            .live_peers()
+            .into_iter()
+            .filter(|name| name != peer)
+            .collect();
+        let Some(index) = (turn as usize).checked_rem(others.len()) else {
+            return;
+        };
+        self.say(now, &others[index], Talk::pack_requests(peer, services));
     }
 
     pub(crate) fn say(&mut self, now: Instant, peer: &NodeName, words: Vec<Vec<u8>>) {
@@ -238,6 +285,13 @@ impl Engine {
                 let replies: Vec<View> = replies.collect();
                 self.say(now, from, Talk::pack(replies));
             }
+            Some(Talk::Tell(peer, services)) => {
+                for key in services {
+                    if peer != *self.node() && self.services.contains_key(&key) {
+                        self.handovers.tell_on_request(now, Arc::clone(&peer), key);
+                    }
+                }
+            }
             Some(Talk::Away(absence)) => self.heard_absence(now, absence),
             Some(Talk::NodeGone(node)) => self.heard_gone(now, &node),
             Some(Talk::LinkGone { node, mac, heard }) => self.link_gone(now, &node, mac, heard),
@@ -297,6 +351,7 @@ impl Engine {
         };
         if let Some(telling) = self.handovers.tellings.get_mut(&who) {
             telling.leased = agreed && !view.settled;
+            telling.answered = true;
             let done = agreed && view.settled;
             if done && !self.yields_to(&key, from) {
                 self.handovers.tellings.remove(&who);

@@ -15,6 +15,7 @@ const KIND_VIEWS: u8 = 2;
 const KIND_NODE_GONE: u8 = 3;
 const KIND_LINK_GONE: u8 = 4;
 const KIND_AWAY: u8 = 5;
+const KIND_TELL: u8 = 6;
 
 const FLAG_ASKS: u8 = 1;
 const FLAG_PARTIAL: u8 = 2;
@@ -45,6 +46,8 @@ pub(crate) enum Talk {
     },
     /// A speaker that the addressee may never have heard is away.
     Away(Absence),
+    /// "This node does not answer me: tell it how you see these services."
+    Tell(NodeName, Vec<ServiceKey>),
 }
 
 /// A node is up, but its speaker is silent.
@@ -139,6 +142,13 @@ impl Talk {
                 out.extend_from_slice(&left.to_be_bytes());
                 absence.facts.put(&mut out);
             }
+            Self::Tell(node, services) => {
+                out.push(KIND_TELL);
+                put_text(&mut out, node);
+                for service in services {
+                    put_text(&mut out, service.as_str());
+                }
+            }
         }
         out
     }
@@ -156,6 +166,20 @@ impl Talk {
                     fresh.extend_from_slice(&bytes);
                     all.push(fresh);
                 }
+            }
+        }
+        all
+    }
+
+    /// Requests to tell a node about services, each of a size that can be sent.
+    pub(crate) fn pack_requests(node: &NodeName, services: Vec<ServiceKey>) -> Vec<Vec<u8>> {
+        let mut all: Vec<Vec<u8>> = Vec::new();
+        for service in services {
+            let mut bytes = Vec::new();
+            put_text(&mut bytes, service.as_str());
+            match all.last_mut() {
+                Some(last) if last.len() + bytes.len() <= TALK_MAX => last.extend_from_slice(&bytes),
+                _ => all.push(Self::Tell(Arc::clone(node), vec![service]).encode()),
             }
         }
         all
@@ -179,6 +203,14 @@ impl Talk {
                 mac: MacAddr(reader.array()?),
                 heard: reader.byte()? != 0,
             },
+            KIND_TELL => {
+                let node = reader.text()?.into();
+                let mut services = vec![reader.key()?];
+                while !reader.0.is_empty() {
+                    services.push(reader.key()?);
+                }
+                Self::Tell(node, services)
+            }
             KIND_AWAY => Self::Away(Absence {
                 node: reader.text()?.into(),
                 left: Duration::from_millis(reader.number()?),
@@ -297,6 +329,11 @@ impl<'a> Reader<'a> {
         core::str::from_utf8(self.take(usize::from(length))?).ok()
     }
 
+    fn key(&mut self) -> Option<ServiceKey> {
+        let (namespace, name) = self.text()?.split_once('/')?;
+        Some(ServiceKey::new(namespace, name))
+    }
+
     fn facts(&mut self) -> Option<Facts> {
         let (number, have) = (self.number()?, self.number()?);
         let (flags, count) = (self.byte()?, self.byte()?);
@@ -327,8 +364,7 @@ impl<'a> Reader<'a> {
     }
 
     fn view(&mut self) -> Option<View> {
-        let (namespace, name) = self.text()?.split_once('/')?;
-        let service = ServiceKey::new(namespace, name);
+        let service = self.key()?;
         let (version, digest, flags) = (self.number()?, self.number()?, self.byte()?);
         let owner = if flags & FLAG_OWNER == 0 {
             None
@@ -435,6 +471,10 @@ mod tests {
             Talk::Facts(facts),
             Talk::Away(absence),
             Talk::NodeGone("n2".into()),
+            Talk::Tell(
+                "n2".into(),
+                ["a", "b"].map(|name| ServiceKey::new("default", name)).into(),
+            ),
             Talk::LinkGone {
                 node: "n2".into(),
                 mac: MacAddr([2, 0, 0, 0, 0, 3]),
@@ -463,6 +503,15 @@ mod tests {
             })
             .collect();
         assert_eq!(heard, views);
+
+        let services: Vec<ServiceKey> = views.iter().map(|view| view.service.clone()).collect();
+        let packed = Talk::pack_requests(&"n2".into(), services.clone());
+        assert!(packed.len() > 1 && packed.iter().all(|bytes| bytes.len() <= TALK_MAX));
+        let heard = packed.iter().flat_map(|bytes| match Talk::decode(bytes) {
+            Some(Talk::Tell(_, services)) => services,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(heard.collect::<Vec<_>>(), services);
 
         let links = (0..100).map(|n| LinkFacts {
             name: format!("veth{n}").into(),
