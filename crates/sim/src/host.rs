@@ -8,7 +8,7 @@ use metallb_lease::{TenureInput, TenureMachine, TenureOutput, TenureTiming};
 use metallb_sansio::{Duration, Instant, Machine as _};
 use metallb_speaker_core::l2::wire::ndp;
 use metallb_speaker_core::l2::{Link, MacAddr};
-use metallb_speaker_core::{EngineConfig, Input, Options, Output, World, WorldInput};
+use metallb_speaker_core::{EngineConfig, Input, Options, Output, ServiceKey, World, WorldInput};
 
 use crate::facts::{Facts, Stream, node_name};
 use crate::{NodeNumber, ServiceNumber};
@@ -214,6 +214,11 @@ impl Host {
     pub(crate) fn acting(&self, service: ServiceNumber) -> Option<&str> {
         let acting = self.world.as_ref()?.engine().acting(&Facts::key(service));
         acting.map(|name| &**name)
+    }
+
+    /// Who owns the service in its view.
+    pub(crate) fn owner(&self, service: &ServiceKey) -> Option<&str> {
+        self.world.as_ref()?.engine().owner(service).map(|name| &**name)
     }
 
     /// It answers for the address, or may.

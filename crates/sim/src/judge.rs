@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use metallb_sansio::{Duration, Instant};
 use metallb_speaker_core::election::rank;
-use metallb_speaker_core::{Change, GRACE};
+use metallb_speaker_core::{Cause as Because, Change, GRACE, TOLD_LASTS};
 
 use crate::facts::{Facts, node_name, node_number};
 use crate::lan::{CLIENTS, Island, SECOND_LAN};
@@ -101,6 +101,10 @@ pub(crate) struct Judge {
     disturbed: Instant,
     /// At some time, some heard others only through a third.
     relayed: bool,
+    /// Some do at present.
+    deaf: bool,
+    /// When some last did.
+    deaf_until: Instant,
     /// When somebody was last taken away from somebody else.
     failed: Instant,
     /// Since when each node has been paused, while it is, and whether it then still had a failure to find out.
@@ -136,6 +140,8 @@ impl Judge {
             causes: Vec::new(),
             disturbed: now,
             relayed: false,
+            deaf: false,
+            deaf_until: now,
             failed: now,
             paused: BTreeMap::new(),
             away: BTreeMap::new(),
@@ -173,6 +179,7 @@ impl Judge {
         // Where some hear others only through a third, whatever becomes of that one concerns all.
         let relayed = cluster.lan().has_deaf_pairs() && !touched.is_empty();
         self.relayed |= cluster.lan().has_deaf_pairs();
+        self.follow_deafness(cluster);
         self.because(
             now,
             if relayed {
@@ -183,10 +190,17 @@ impl Judge {
         );
     }
 
+    fn follow_deafness(&mut self, cluster: &Cluster) {
+        let before = std::mem::replace(&mut self.deaf, cluster.lan().has_deaf_pairs());
+        if before || self.deaf {
+            self.deaf_until = cluster.now();
+        }
+    }
+
     fn because(&mut self, now: Instant, nodes: BTreeSet<NodeNumber>) {
         self.disturbed = now;
         self.causes
-            .retain(|cause| now - cause.at <= self.bounds.converged);
+            .retain(|cause| now - cause.at <= self.bounds.converged + TOLD_LASTS);
         if !nodes.is_empty() {
             let fact = false;
             self.causes.push(Cause { at: now, nodes, fact });
@@ -246,14 +260,22 @@ impl Judge {
         if absent {
             return Ok(());
         }
-        let told = change.cause == metallb_speaker_core::Cause::Plan;
-        let recent = self
-            .causes
-            .iter()
-            .filter(|cause| at - cause.at <= self.bounds.converged);
-        if recent
-            .into_iter()
-            .any(|cause| !cause.nodes.is_disjoint(&involved) || (cause.fact && told))
+        // Of a new fact, or of what another made of it, a node may be told.
+        let told = matches!(change.cause, Because::Plan | Because::Claim(_));
+        let behind = told && !cluster.host(node).is_informed(cluster.facts());
+        let mut informed = Self::informed(cluster, node).peekable();
+        // Whoever lost all who told it what it does not know itself goes by that for a while longer.
+        let lost = behind && informed.peek().is_none();
+        let lasts = if lost { TOLD_LASTS } else { Duration::ZERO };
+        // Only those to whom a fact matters are told of it at once, the others when it comes to matter.
+        let catches_up = behind
+            && informed.any(|other| cluster.host(other).owner(&change.service) == change.to.as_deref());
+        let recent = |cause: &&Cause| at - cause.at <= self.bounds.converged;
+        let lately = |cause: &&Cause| at - cause.at <= self.bounds.converged + lasts;
+        let touched = |cause: &Cause| !cause.nodes.is_disjoint(&involved);
+        if self.causes.iter().filter(lately).any(touched)
+            || (told && self.causes.iter().filter(recent).any(|cause| cause.fact))
+            || catches_up
         {
             return Ok(());
         }
@@ -274,6 +296,17 @@ impl Judge {
         ))
     }
 
+    /// Those whom a node hears and who know the present truth.
+    fn informed(cluster: &Cluster, node: NodeNumber) -> impl Iterator<Item = NodeNumber> {
+        (0..cluster.size()).filter(move |other| {
+            let host = cluster.host(*other);
+            *other != node
+                && host.takes_part()
+                && host.is_informed(cluster.facts())
+                && cluster.lan().hears(node, *other)
+        })
+    }
+
     /// Looks at what the requests of [`ASK_EVERY`] ago brought.
     ///
     /// # Errors
@@ -281,6 +314,7 @@ impl Judge {
     pub(crate) fn look(&mut self, cluster: &Cluster) -> Result<(), String> {
         let now = cluster.now();
         self.follow_away(cluster);
+        self.follow_deafness(cluster);
         for service in 0..self.watches.len() {
             for island in cluster.islands_of(service) {
                 self.look_at(cluster, island, service)?;
@@ -412,8 +446,10 @@ impl Judge {
                 let double = now - since;
                 self.seen.doubles.push(double);
                 watch.several = None;
-                // Where some do not hear each other, whoever yields to one that it does not hear waits for a while.
-                if double > bounds.double && !cluster.lan().has_deaf_pairs() {
+                // Where some do not hear each other, whoever yields to one that it does not hear waits for a while; what
+                // began then is judged from the time on when all hear each other.
+                let judged = now - since.max(self.deaf_until);
+                if judged > bounds.double {
                     return Err(format!(
                         "never two for long: service {service} on island {island} had several answers for {double:?}, at last \
                          {answerers:?}"
@@ -439,10 +475,13 @@ impl Judge {
                 .neighbour(island, service)
                 .cached
                 .and_then(|(mac, _)| cluster.node_of(mac));
-            // A node whose speaker is away keeps what it owned, unless somebody better is there.
-            let better = |node: &&NodeNumber| !expected.contains(node);
-            let kept = self.ranks[service].iter().take_while(better).copied();
-            let kept = kept.filter(|node| absent.contains(node) && cluster.facts().eligible(service, *node));
+            // A node whose speaker is away keeps what it owned, unless somebody better is there: in each group by itself, so
+            // of several the one counts whose best is the worst.
+            let ranks = &self.ranks[service];
+            let last = ranks.iter().rposition(|node| expected.contains(node));
+            let kept = ranks.iter().take(last.unwrap_or(ranks.len())).copied();
+            let kept = kept.filter(|node| !expected.contains(node) && absent.contains(node));
+            let kept = kept.filter(|node| cluster.facts().eligible(service, *node));
             let mut kept: BTreeSet<NodeNumber> = kept.collect();
             if keeps {
                 let eligible = |node: &NodeNumber| cluster.facts().eligible(service, *node);
@@ -465,6 +504,13 @@ impl Judge {
         Ok(())
     }
 
+    /// By when one that hears nobody has found out by itself that all the others are gone: it probes one in each period, and
+    /// nobody shares the work.
+    fn alone(cluster: &Cluster) -> Duration {
+        let periods = u32::try_from(cluster.size()).unwrap_or(u32::MAX);
+        cluster.setup.timing.probe_period * periods + Bounds::of(1, cluster.loss()).converged
+    }
+
     /// One owner in the views of each connected component, those without clients too.
     fn look_at_views(&self, cluster: &Cluster) -> Result<(), String> {
         let running = (0..cluster.size()).filter(|node| cluster.host(*node).takes_part());
@@ -472,6 +518,7 @@ impl Judge {
             if !component
                 .iter()
                 .all(|node| cluster.host(*node).is_informed(cluster.facts()))
+                || (component.len() == 1 && cluster.now() - self.disturbed <= Self::alone(cluster))
             {
                 continue;
             }

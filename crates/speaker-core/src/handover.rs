@@ -30,6 +30,8 @@ const LEASE_EVERY: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(3);
 /// When it is not said again: how long the others have to answer whether it is still so.
 const LEASE_ASK: Duration = Duration::from_millis(400);
+/// How long a speaker at most goes by what it was told, once nobody tells it any more.
+pub const TOLD_LASTS: Duration = LEASE.saturating_add(LEASE_ASK);
 /// How long whoever yields goes on although the successor says nothing at all. It is alive by membership, so it is heard in
 /// time or found dead before.
 pub(crate) const YIELD_IN_SILENCE: Duration = Duration::from_millis(800);

@@ -38,6 +38,7 @@ mod tests;
 
 pub use away::GRACE;
 pub use engine::{Engine, EngineConfig, Input, LINGER, Options, Output};
+pub use handover::TOLD_LASTS;
 pub use plan::{Directive, Plan, ServiceKey};
 pub use planner::Planner;
 pub use report::{Cause, Change, MemberReport, ServiceReport};
