@@ -8,11 +8,10 @@ use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
-    process::Command,
+    path::Path,
 };
 
-const MODULE: &str = "go.universe.tf/metallb@v0.16.1";
+mod module;
 
 /// Differences of one version of a kind, and why they are there.
 #[derive(Deserialize)]
@@ -26,7 +25,7 @@ struct Accepted {
 
 #[test]
 fn every_difference_from_upstream_is_known_and_explained() -> anyhow::Result<()> {
-    let upstream = definitions(&module()?.join("config/crd/bases"))?;
+    let upstream = definitions(&module::directory()?.join("config/crd/bases"))?;
     let ours: BTreeMap<String, Value> = crd::all()
         .iter()
         .map(|crd| Ok((crd.spec.names.kind.clone(), serde_json::to_value(crd)?)))
@@ -77,24 +76,6 @@ fn every_difference_from_upstream_is_known_and_explained() -> anyhow::Result<()>
         unlisted.join("\n")
     );
     Ok(())
-}
-
-/// The module's directory in Go's cache, which is filled on first use.
-fn module() -> anyhow::Result<PathBuf> {
-    let output = Command::new("go")
-        .args(["mod", "download", "-json", MODULE])
-        .current_dir(std::env::temp_dir())
-        .output()
-        .context("cannot run go, which reads MetalLB's definitions for the comparison: install Go")?;
-    let answer: Value = yaml::from_str(&String::from_utf8_lossy(&output.stdout))?;
-    let directory = answer["Dir"].as_str().with_context(|| {
-        format!(
-            "go mod download {MODULE}: {} {}",
-            answer["Error"].as_str().unwrap_or_default(),
-            String::from_utf8_lossy(&output.stderr)
-        )
-    })?;
-    Ok(directory.into())
 }
 
 fn definitions(directory: &Path) -> anyhow::Result<BTreeMap<String, Value>> {
