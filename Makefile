@@ -97,7 +97,7 @@ differential: ## random objects on two API servers, our allocator beside Go Meta
 	@$(ALLOC_LAB) differential
 bench-alloc: images ## 10,000 services, ours beside Go MetalLB's controller: a table and target/bench/alloc.json (BENCH_SERVICES=10000)
 	@$(ALLOC_LAB) bench
-bench-l2: images ## layer 2 under cuts, kills and moves, ours beside Go MetalLB: a table and target/bench/l2.json (L2_ROUNDS=50 L2_PARTS=link-cut,…)
+bench-l2: images ## layer 2 under cuts, kills and moves, ours beside Go MetalLB: a table and target/bench/l2.json (L2_ROUNDS=50 L2_PEER_ROUNDS=50 L2_PARTS=link-cut,…)
 	@$(LAB) bench-l2 --name bench-l2
 
 .PHONY: olm-tools

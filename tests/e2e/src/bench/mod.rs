@@ -43,6 +43,8 @@ const PARTS: [(&str, f64, f64); 7] = [
 pub struct Settings {
     /// Cuts and kills of each kind.
     pub rounds: usize,
+    /// The same of Go's.
+    pub peer_rounds: usize,
     /// Names of the parts; empty for all.
     pub parts: Vec<String>,
     /// Go's figures as well.
@@ -104,18 +106,26 @@ fn estimate(settings: &Settings, engines: &[Engine]) -> String {
         if settings.wants(part) {
             for engine in engines {
                 let each = if *engine == Engine::Ours { ours } else { go };
-                seconds += each * settings.rounds as f64;
+                seconds += each * settings.rounds_of(*engine) as f64;
             }
         }
     }
     format!(
-        "{:.0} minutes if nothing of it is measured already (L2_ROUNDS={}; L2_PARTS chooses parts)",
+        "{:.0} minutes if nothing of it is measured already (L2_ROUNDS={}, L2_PEER_ROUNDS={}; L2_PARTS chooses parts)",
         seconds / 60.0,
-        settings.rounds
+        settings.rounds,
+        settings.peer_rounds
     )
 }
 
 impl Settings {
+    fn rounds_of(&self, engine: Engine) -> usize {
+        match engine {
+            Engine::Ours => self.rounds,
+            Engine::Go => self.peer_rounds,
+        }
+    }
+
     fn wants(&self, part: &str) -> bool {
         self.parts.is_empty() || self.parts.iter().any(|name| name == part)
     }

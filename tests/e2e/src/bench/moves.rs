@@ -56,7 +56,7 @@ pub(super) fn run(
         if kind == "preference" && engine == Engine::Go {
             continue;
         }
-        let wanted = rounds_of(kind, settings.rounds);
+        let wanted = rounds_of(kind, settings.rounds_of(engine));
         for round in store.rounds(engine, kind)..wanted {
             let outcomes = one(cluster, field, kind).with_context(|| format!("{kind}, round {round}"))?;
             let lost: u64 = outcomes.iter().map(|o| o.report.lost()).sum();

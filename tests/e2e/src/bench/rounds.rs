@@ -50,7 +50,7 @@ pub(super) fn run(
         if !settings.wants(part) {
             continue;
         }
-        for round in store.rounds(engine, part)..settings.rounds {
+        for round in store.rounds(engine, part)..settings.rounds_of(engine) {
             let target = targets[round % targets.len()];
             let outcomes = one(cluster, field, target, engine, part)
                 .with_context(|| format!("{part}, round {round}, {} owns {}", target.owner, target.v4))?;
@@ -62,7 +62,7 @@ pub(super) fn run(
             progress.line(&format!(
                 "{engine} {part} {}/{}: {} ms at most, {}",
                 round + 1,
-                settings.rounds,
+                settings.rounds_of(engine),
                 worst.as_millis(),
                 figures::load()
             ));
