@@ -176,19 +176,22 @@ async fn perform(command: Cmd) -> Result<()> {
                 core::figures(&progress)?
             };
             let ours = course(Flavour::Ours, &binaries.ours).await?;
-            let all = |go: Option<&measure::Measured>, alone| {
-                let mut entries = report::entries(&ours, go, alone, services);
+            let all = |go: Option<&measure::Measured>, backlogs: &[measure::Backlog]| {
+                let mut entries = report::entries(&ours, go, backlogs, services);
                 entries.extend(core.iter().cloned());
                 entries
             };
-            let mut entries = all(None, None);
+            let mut entries = all(None, &[]);
             figures::write(&file, &entries)?;
             if !only_ours {
                 let go = course(Flavour::Go, &binaries.go).await?;
-                figures::write(&file, &all(Some(&go), None))?;
-                let alone = measure::creation_alone(&programs, services, &progress).await?;
-                entries = all(Some(&go), Some(alone));
-                figures::write(&file, &entries)?;
+                figures::write(&file, &all(Some(&go), &[]))?;
+                let mut backlogs = Vec::new();
+                for (flavour, program) in [(Flavour::Ours, &binaries.ours), (Flavour::Go, &binaries.go)] {
+                    backlogs.push(measure::backlog(&programs, flavour, program, services, &progress).await?);
+                    entries = all(Some(&go), &backlogs);
+                    figures::write(&file, &entries)?;
+                }
             }
             println!("{}", figures::table(&entries));
             println!("{}", out.display());

@@ -182,18 +182,40 @@ async fn rest(audit: &mut Audit) -> Result<Instant> {
     .await
 }
 
-/// How long the API server and the driver need to create the services when there is no controller at all.
+/// Services that were there before the controller.
+#[derive(Clone, Copy, Debug)]
+pub struct Backlog {
+    /// How long the API server and the driver needed to create them when there was no controller at all.
+    pub create: Duration,
+    /// From the start of the controller's process until the last of them had an address.
+    pub assign: Duration,
+}
+
+/// Makes the services first, and then starts the controller.
 ///
 /// # Errors
-/// The API server does not start or refuses.
-pub async fn creation_alone(programs: &Programs, services: usize, progress: &Progress) -> Result<Duration> {
-    let plane = Plane::start("bench", programs, Flavour::Ours).await?;
+/// A part does not start, ends or is stuck.
+pub async fn backlog(
+    programs: &Programs,
+    flavour: Flavour,
+    program: &Path,
+    services: usize,
+    progress: &Progress,
+) -> Result<Backlog> {
+    let plane = Plane::start("bench", programs, flavour).await?;
     let client = plane.client().clone();
     prepare(&client).await?;
-    let _watch = Assigned::watch(&client);
+    let assigned = Assigned::watch(&client);
     create(&client, "first").await?;
-    progress.line(&format!("no controller: {services} services"));
+    progress.line(&format!("{flavour:?}: {services} services before the controller"));
     let begin = Instant::now();
     create_many(&client, services).await?;
-    Ok(begin.elapsed())
+    let create = begin.elapsed();
+    let begin = Instant::now();
+    let mut controller = Controller::start(&plane, flavour, program, &Options::default())?;
+    controller.wait_ready().await?;
+    assigned.wait_many(services + 1, progress).await?;
+    let assign = begin.elapsed();
+    controller.check()?;
+    Ok(Backlog { create, assign })
 }

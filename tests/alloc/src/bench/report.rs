@@ -1,18 +1,12 @@
 //! From what was measured to figures.
 
-use std::time::Duration;
-
 use metallb_e2e::figures::{Entry, percentile};
 
-use super::measure::Measured;
+use super::measure::{Backlog, Measured};
 
-/// The figures of both controllers. `alone`: how long creating the services took without any. `services` is in the names when it is not ten thousand: such figures are no results.
-pub fn entries(
-    ours: &Measured,
-    go: Option<&Measured>,
-    alone: Option<Duration>,
-    services: usize,
-) -> Vec<Entry> {
+/// The figures of both controllers. `backlogs`: of services that were there before the controller, first ours and then Go's.
+/// `services` is in the names when it is not ten thousand: such figures are no results.
+pub fn entries(ours: &Measured, go: Option<&Measured>, backlogs: &[Backlog], services: usize) -> Vec<Entry> {
     let size = if services == 10_000 {
         "10k".to_owned()
     } else {
@@ -126,11 +120,20 @@ pub fn entries(
             &|_| "request to watch".into(),
         ),
     ];
-    if let Some(alone) = alone {
+    if let Some(Backlog { create, assign }) = backlogs.first() {
+        entries.push(Entry {
+            name: "backlog_10k_seconds".replace("10k", &size),
+            unit: "s".into(),
+            ours: assign.as_secs_f64(),
+            peer: backlogs.get(1).map(|go| go.assign.as_secs_f64()),
+            runs: 1,
+            note: "the services are there before the controller: from the start of its process until the last address"
+                .into(),
+        });
         entries.push(Entry {
             name: "create_10k_seconds".replace("10k", &size),
             unit: "s".into(),
-            ours: alone.as_secs_f64(),
+            ours: create.as_secs_f64(),
             peer: None,
             runs: 1,
             note: "without any controller: the floor of assign_10k_seconds, which the API server's own allocation of cluster \

@@ -130,16 +130,19 @@ fn with_everything(cluster: &Cluster, work: impl FnOnce(&Cluster) -> Result<()>)
     wait_available(cluster, Duration::from_secs(120))
 }
 
+/// Waits for the monitors of one kind and the rule, each of which the operator finds to be known now for itself.
 fn wait_kind(cluster: &Cluster, monitor: &str) -> Result<()> {
-    let kind = format!("{}s.", monitor.to_lowercase());
+    let monitors = format!("{}s.", monitor.to_lowercase());
     // Kinds that were not there are asked for every 30 s.
-    wait_for(&format!("the {monitor}s"), Duration::from_secs(90), || {
-        let count = owned(cluster)?
-            .keys()
-            .filter(|id| id.kind.starts_with(&kind))
-            .count();
-        Ok((count == 2).then_some(()))
-    })?;
+    wait_for(
+        &format!("the {monitor}s and the PrometheusRule"),
+        Duration::from_secs(90),
+        || {
+            let all = owned(cluster)?;
+            let count = |kind: &str| all.keys().filter(|id| id.kind.starts_with(kind)).count();
+            Ok((count(&monitors) == 2 && count("prometheusrules.") == 1).then_some(()))
+        },
+    )?;
     settled(cluster)
 }
 
