@@ -107,6 +107,7 @@ olm-tools: images ## bundles and catalogs judged by operator-sdk and opm; a warn
 .PHONY: deny
 deny: ## licences, bans and sources of all crates (installs cargo-deny when it is missing)
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny@0.20.2
+	$(CARGO) fetch --locked
 	$(CARGO) deny --offline check bans licenses sources
 
 ##@ The local cluster
