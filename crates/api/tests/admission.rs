@@ -1,22 +1,15 @@
 //! What an API server with our definitions admits and refuses, and what it keeps.
 
-use metallb_admission::{ApiServer, cases};
+mod server;
+
+use metallb_admission::cases;
 use metallb_api::{crd, yaml};
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, fs, path::Path};
-
-fn server() -> ApiServer {
-    let definitions: Vec<Value> = crd::all()
-        .iter()
-        .map(|crd| serde_json::to_value(crd).unwrap())
-        .collect();
-    ApiServer::new(&definitions)
-}
+use server::{package, server};
+use std::{collections::BTreeSet, fs};
 
 fn all_cases() -> Vec<(String, cases::Case)> {
-    // At run time: clones may share a target directory, and what was compiled in may be another's.
-    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    let directory = Path::new(&package).join("tests/admission");
+    let directory = package().join("tests/admission");
     let mut all = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

@@ -2,6 +2,7 @@
 //! and ours. An API server admits them, and nobody finds a fault with what they configure.
 
 mod module;
+mod server;
 
 use std::{
     collections::BTreeSet,
@@ -12,9 +13,12 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use metallb_admission::ApiServer;
-use metallb_api::{crd, names, yaml};
-use metallb_model::{Config, Issue, Kind, Labels, ObjectRef, Reason, Sources};
+use metallb_api::{names, yaml};
+use metallb_model::{
+    BgpAdvertisement, Config, Issue, Kind, L2Advertisement, Labels, ObjectRef, Reason, Sources,
+};
 use serde_json::Value;
+use server::{package, server};
 
 /// Where MetalLB's manifests mean their objects to be.
 const OWN: &str = "metallb-system";
@@ -43,7 +47,7 @@ fn what_metallb_shows_its_users_is_taken() -> anyhow::Result<()> {
     }
     let shown = texts.len() - samples;
     ensure!(shown >= 30, "MetalLB's documentation shows only {shown}");
-    let server = server()?;
+    let server = server();
     let mut found = Vec::new();
     for text in &texts {
         let problems = judge(&server, text)?;
@@ -59,7 +63,7 @@ fn what_metallb_shows_its_users_is_taken() -> anyhow::Result<()> {
 /// All of them applied at once.
 #[test]
 fn our_samples_are_taken() -> anyhow::Result<()> {
-    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/samples");
+    let samples = package().join("../../config/samples");
     let all = Text {
         place: "config/samples".to_owned(),
         objects: files(&samples)?
@@ -67,7 +71,7 @@ fn our_samples_are_taken() -> anyhow::Result<()> {
             .flat_map(|text| text.objects)
             .collect(),
     };
-    let problems = judge(&server()?, &all)?;
+    let problems = judge(&server(), &all)?;
     ensure!(problems.is_empty(), "{problems:#?}");
     Ok(())
 }
@@ -141,17 +145,22 @@ fn meaning(config: &Config, without_layer2: bool) -> BTreeSet<String> {
             pool.allocation
         )
     });
+    let labels = |pools: &BTreeSet<String>| Arc::new(pools.iter().map(|name| label(name)).collect());
     let advertisements = config.bgp_advertisements().iter().map(|advertisement| {
-        let mut unnamed = advertisement.clone();
-        unnamed.name.clear();
-        unnamed.pools = Arc::new(unnamed.pools.iter().map(|name| label(name)).collect());
+        let unnamed = BgpAdvertisement {
+            name: String::new(),
+            pools: labels(&advertisement.pools),
+            ..advertisement.clone()
+        };
         format!("{unnamed:?}")
     });
     let layer2 = config.l2_advertisements().iter().filter(|_| !without_layer2);
     let layer2 = layer2.map(|advertisement| {
-        let mut unnamed = advertisement.clone();
-        unnamed.name.clear();
-        unnamed.pools = Arc::new(unnamed.pools.iter().map(|name| label(name)).collect());
+        let unnamed = L2Advertisement {
+            name: String::new(),
+            pools: labels(&advertisement.pools),
+            ..advertisement.clone()
+        };
         format!("{unnamed:?}")
     });
     let peers = config.bgp_peers().map(|peer| {
@@ -193,15 +202,6 @@ impl fmt::Display for Problem {
             Self::Issue(issue) => issue.fmt(f),
         }
     }
-}
-
-fn server() -> anyhow::Result<ApiServer> {
-    let definitions = crd::all();
-    let definitions: Vec<Value> = definitions
-        .iter()
-        .map(serde_json::to_value)
-        .collect::<Result<_, _>>()?;
-    Ok(ApiServer::new(&definitions))
 }
 
 fn judge(server: &ApiServer, text: &Text) -> anyhow::Result<Vec<Problem>> {
