@@ -1,6 +1,7 @@
 //! What a watch has shown, by namespace and name.
 
-use kube::Resource;
+use crate::throttle::News;
+use kube::{Resource, api::ObjectMeta};
 use metallb_kubeio::{Event, Relist};
 use std::collections::BTreeMap;
 
@@ -26,13 +27,16 @@ impl<K> Default for Cache<K> {
 }
 
 impl<K: Resource> Cache<K> {
-    /// Follows the watch.
-    pub(crate) fn take(&mut self, event: Event<K>) {
+    /// Follows the watch. Returns what the message is worth.
+    pub(crate) fn take(&mut self, event: Event<K>) -> News {
         match event {
-            Event::Init => self.relist.begin(),
+            Event::Init => {
+                self.relist.begin();
+                News::Nothing
+            }
             Event::InitApply(object) => {
                 self.relist.saw(&object);
-                self.put(object);
+                self.put(object)
             }
             Event::InitDone => {
                 let known = self
@@ -43,33 +47,38 @@ impl<K: Resource> Cache<K> {
                     self.objects.remove(&key);
                 }
                 self.synced = true;
+                News::Change
             }
             Event::Apply(object) => self.put(object),
             Event::Delete(object) => {
                 let key = key(&object);
                 // A late message about a predecessor of the same name says nothing about the present one.
-                if self
-                    .objects
-                    .get(&key)
-                    .is_none_or(|known| known.meta().uid == object.meta().uid)
-                {
+                let known = self.objects.get(&key);
+                if known.is_some_and(|known| known.meta().uid == object.meta().uid) {
                     self.objects.remove(&key);
+                    News::Change
+                } else {
+                    News::Nothing
                 }
             }
         }
     }
 
     /// Takes an object from a watch or from the answer to a write; an older version than the known one is ignored, because
-    /// an answer overtakes the watch.
-    pub(crate) fn put(&mut self, object: K) {
+    /// an answer overtakes the watch. Returns what it is worth.
+    pub(crate) fn put(&mut self, object: K) -> News {
         let key = key(&object);
-        let stale = self
-            .objects
-            .get(&key)
-            .is_some_and(|known| known.meta().uid == object.meta().uid && version(&object) < version(known));
-        if !stale {
-            self.objects.insert(key, object);
-        }
+        let news = match self.objects.get(&key) {
+            Some(known) if known.meta().uid == object.meta().uid => {
+                if version(&object) < version(known) {
+                    return News::Nothing;
+                }
+                news(known, &object)
+            }
+            _ => News::Change,
+        };
+        self.objects.insert(key, object);
+        news
     }
 
     /// Forgets an object that a write has removed.
@@ -99,6 +108,23 @@ fn key<K: Resource>(object: &K) -> Key {
         meta.namespace.clone().unwrap_or_default(),
         meta.name.clone().unwrap_or_default(),
     )
+}
+
+/// What another version of a known object is worth. A status leaves the generation as it is, where there is one.
+fn news<K: Resource>(known: &K, object: &K) -> News {
+    let as_wanted = |meta: &ObjectMeta| ObjectMeta {
+        resource_version: None,
+        managed_fields: None,
+        ..meta.clone()
+    };
+    let (known_meta, meta) = (known.meta(), object.meta());
+    if meta.resource_version.is_some() && meta.resource_version == known_meta.resource_version {
+        News::Nothing
+    } else if meta.generation.is_some() && as_wanted(known_meta) == as_wanted(meta) {
+        News::Standing
+    } else {
+        News::Change
+    }
 }
 
 /// Resource versions of one kind are ordered numbers.
@@ -147,6 +173,41 @@ mod tests {
         cache.take(Event::InitDone);
         assert!(cache.is_synced());
         assert_eq!(versions(&cache), [("b".into(), "2".into())]);
+    }
+
+    #[test]
+    fn an_echo_is_no_news_and_a_status_is_less_than_a_change() {
+        let mut cache = Cache::default();
+        let of = |version: &str, generation| ConfigMap {
+            metadata: ObjectMeta {
+                generation,
+                ..object("a", "1", version).metadata
+            },
+            ..Default::default()
+        };
+        assert_eq!(cache.put(of("1", Some(1))), News::Change);
+        assert_eq!(
+            cache.take(Event::Apply(of("1", Some(1)))),
+            News::Nothing,
+            "our own"
+        );
+        assert_eq!(cache.take(Event::Apply(of("2", Some(1)))), News::Standing);
+        assert_eq!(cache.take(Event::Apply(of("3", Some(2)))), News::Change);
+        let mut labelled = of("4", Some(2));
+        labelled.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
+        assert_eq!(cache.take(Event::Apply(labelled)), News::Change);
+        cache.put(object("b", "2", "5"));
+        assert_eq!(
+            cache.take(Event::Apply(object("b", "2", "6"))),
+            News::Change,
+            "without a generation it may be anything"
+        );
+        assert_eq!(cache.take(Event::Delete(object("b", "2", "6"))), News::Change);
+        assert_eq!(
+            cache.take(Event::Delete(object("b", "2", "6"))),
+            News::Nothing,
+            "nobody knew it"
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod reconcile;
 mod repair;
 mod report;
 mod status;
+mod throttle;
 mod view;
 mod watches;
 mod world;
@@ -40,6 +41,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
+use throttle::{News, Throttle};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -103,6 +105,9 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut again: Option<Instant> = None;
+    let mut throttle = Throttle::new(Instant::now());
+    // What there is to look at, and when that may be at the earliest.
+    let (mut news, mut allowed) = (News::Nothing, None);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -114,11 +119,15 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
                     batch.extend(more);
                 }
                 for input in batch {
-                    operator.world.take(input);
+                    news = news.max(operator.world.take(input));
                 }
             }
-            () = sleep_until(again) => {}
-            Ok(()) = leads.changed() => {}
+            () = sleep_until(again) => {
+                again = None;
+                news = News::Change;
+            }
+            () = sleep_until(allowed) => {}
+            Ok(()) = leads.changed() => news = News::Change,
         }
         let leading = *leads.borrow_and_update();
         operator.metrics.leading.set(leading.into());
@@ -128,12 +137,23 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         } else {
             health.not_ready(WATCHES, format!("not listed yet: {}", unsynced.join(", ")));
         }
-        // The others look on, so that they know everything when it is their turn.
-        again = match (leading, unsynced.is_empty()) {
-            (false, _) => None,
-            (true, true) => operator.pass().await,
-            (true, false) => operator.complain().await,
-        };
+        allowed = None;
+        if !leading {
+            // The others look on, so that they know everything when it is their turn.
+            again = None;
+        } else if news > News::Nothing {
+            match throttle.take(Instant::now(), news) {
+                Ok(()) => {
+                    news = News::Nothing;
+                    again = if unsynced.is_empty() {
+                        operator.pass().await
+                    } else {
+                        operator.complain().await
+                    };
+                }
+                Err(at) => allowed = Some(at),
+            }
+        }
     }
     election.stop().await;
     // The data plane goes on without the operator.

@@ -3,6 +3,7 @@
 use crate::{
     cache::{Cache, Key},
     keys::Keys,
+    throttle::News,
     view::{Pod, Refusal},
     watches::{METALLBS, PEERS, each},
 };
@@ -72,27 +73,28 @@ pub(crate) enum Standing {
 }
 
 impl World {
-    pub(crate) fn take(&mut self, input: Input) {
+    /// Returns what the message is worth.
+    pub(crate) fn take(&mut self, input: Input) -> News {
+        let changed = |changed: bool| if changed { News::Change } else { News::Nothing };
         match input {
             Input::MetalLb(event) => self.metallbs.take(event),
             Input::Owned(Kind::Secret, event) => {
                 let event = each(event, |secret| self.keys.take(secret));
-                self.owned.entry(Kind::Secret).or_default().take(event);
+                self.owned.entry(Kind::Secret).or_default().take(event)
             }
             Input::Owned(kind, event) => self.owned.entry(kind).or_default().take(event),
             Input::Peer(event) => self.peers.take(event),
-            Input::Pod(event) => self.pods.take(event),
-            Input::Refusal(event) => self.refusals.take(event),
-            Input::Works(watch) => {
-                self.blind.remove(watch);
-            }
+            // Nothing is put right for them: they say why something does not run.
+            Input::Pod(event) => self.pods.take(event).min(News::Standing),
+            Input::Refusal(event) => self.refusals.take(event).min(News::Standing),
+            Input::Works(watch) => changed(self.blind.remove(watch).is_some()),
             Input::NotServed(watch) => {
-                self.blind.insert(watch, Blind::NotServed);
+                changed(self.blind.insert(watch, Blind::NotServed) != Some(Blind::NotServed))
             }
             Input::Forbidden(watch) => {
-                self.blind.insert(watch, Blind::Forbidden);
+                changed(self.blind.insert(watch, Blind::Forbidden) != Some(Blind::Forbidden))
             }
-            Input::Served(served) => self.served = Some(served),
+            Input::Served(served) => changed(self.served.replace(served.clone()) != Some(served)),
         }
     }
 
