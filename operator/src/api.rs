@@ -5,10 +5,7 @@ use crate::{
     repair,
 };
 use k8s_openapi::{
-    api::{
-        apps::v1::Deployment,
-        core::v1::{Namespace, Secret},
-    },
+    api::{apps::v1::Deployment, core::v1::Namespace},
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
@@ -168,20 +165,21 @@ pub(crate) async fn delete(client: &Client, delete: &Delete) -> Result<(), Failu
     }
 }
 
-/// Creates the Secret, unless there is one: a key is never overwritten. Returns whether it did.
-pub(crate) async fn create_secret(
+/// Creates the object, unless there is one. Returns what was made.
+pub(crate) async fn create(
     client: &Client,
-    namespace: &str,
-    secret: &Secret,
-) -> Result<bool, Failure> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    id: &ObjectId,
+    body: Value,
+) -> Result<Option<DynamicObject>, Failure> {
+    let object = serde_json::from_value(body)
+        .map_err(|error| Failure::Other(format!("{id} cannot be made of this: {error}")))?;
     let params = PostParams {
         field_manager: Some(field_managers::OPERATOR.into()),
         ..Default::default()
     };
-    match in_time(api.create(&params, secret)).await {
-        Ok(_) => Ok(true),
-        Err(Failure::Conflict(_)) => Ok(false),
+    match in_time(api(client, id).create(&params, &object)).await {
+        Ok(created) => Ok(Some(created)),
+        Err(Failure::Conflict(_)) => Ok(None),
         Err(failure) => Err(failure),
     }
 }

@@ -1,12 +1,13 @@
 //! Whether an object in the cluster still is what was rendered.
 //!
-//! Every field that is rendered must be there with its value. What others added (defaults of the API server, a sidecar of an
-//! injector, the annotation of `kubectl rollout restart`) is theirs, as in server-side apply, unless it is in a value that
-//! is ours as a whole, or keeps an operand from running ([`fields`]). A field that is rendered no longer is found by the
-//! [`DIGEST`] annotation, which changes with the rendering.
+//! Every field that is rendered must be there with its value, and what it does (`spec`, `data`) is ours as a whole: what others
+//! added there is drift, but for the defaults of the API server ([`fields`]). Metadata that others added (the annotation of
+//! `kubectl rollout restart`, a team's label) is theirs. A field that is rendered no longer is found by the [`DIGEST`]
+//! annotation, which changes with the rendering.
 
 use crate::fields;
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 
 /// Annotation with a digest of the rendering that was applied last.
 pub(crate) const DIGEST: &str = "metallb.io/rendered-digest";
@@ -70,27 +71,28 @@ struct Place {
     pointer: String,
     /// Name of the field; empty for an element of a list.
     field: String,
-    /// Whether it is part of a value that is replaced as a whole.
-    atomic: bool,
+    /// Whether it is part of a value that is ours as a whole.
+    whole: bool,
 }
 
 impl Place {
     fn member(&self, field: &str) -> Place {
         let dot = if self.path.is_empty() { "" } else { "." };
+        let begins = self.path.is_empty() && fields::is_ours(field);
         Place {
             path: format!("{}{dot}{field}", self.path),
             pointer: format!("{}/{}", self.pointer, field.replace('~', "~0").replace('/', "~1")),
             field: field.to_owned(),
-            atomic: self.atomic || fields::is_atomic(field),
+            whole: (self.whole || begins || fields::is_atomic(field)) && field != "metadata",
         }
     }
 
-    fn element(&self, name: &str, index: usize, atomic: bool) -> Place {
+    fn element(&self, name: &str, index: usize, whole: bool) -> Place {
         Place {
             path: format!("{}[{name}]", self.path),
             pointer: format!("{}/{index}", self.pointer),
             field: String::new(),
-            atomic,
+            whole,
         }
     }
 }
@@ -134,6 +136,7 @@ impl Comparison<'_> {
             }
             return;
         }
+        let mut names = BTreeSet::new();
         for element in rendered {
             let name = fields::identity(keys, element);
             let other = live
@@ -141,25 +144,32 @@ impl Comparison<'_> {
                 .enumerate()
                 .find(|(_, other)| fields::identity(keys, other) == name);
             let (index, other) = other.unwrap_or((0, &Value::Null));
-            self.compare(
-                &place.element(&name.join("/"), index, place.atomic),
-                element,
-                other,
-            );
+            let element_place = place.element(&name.join("/"), index, place.whole);
+            self.compare(&element_place, element, other);
+            names.insert(name);
+        }
+        for (index, element) in live.iter().enumerate().filter(|_| place.whole) {
+            let name = fields::identity(keys, element);
+            if !names.contains(&name) {
+                self.added(place.element(&name.join("/"), index, true), element);
+            }
         }
     }
 
     /// A field that is not rendered.
     fn extra(&mut self, of: &Place, field: &str, value: &Value) {
-        let undone = of.atomic && !fields::is_default(field, value);
+        let undone = of.whole && field != "metadata" && !fields::is_default(field, value);
         if undone || fields::is_reserved(self.kind, &of.path, field, value) {
-            let place = of.member(field);
-            self.found.push(Difference {
-                path: place.path,
-                live: value.clone(),
-                extra: Some(place.pointer),
-            });
+            self.added(of.member(field), value);
         }
+    }
+
+    fn added(&mut self, place: Place, live: &Value) {
+        self.found.push(Difference {
+            path: place.path,
+            live: live.clone(),
+            extra: Some(place.pointer),
+        });
     }
 
     fn differs(&mut self, place: &Place, live: &Value) {
@@ -188,15 +198,18 @@ mod tests {
     }
 
     #[test]
-    fn what_others_added_is_theirs() {
-        let rendered = json!({"kind": "DaemonSet", "metadata": {"labels": {"app": "metallb"}}, "spec": {"template": {"spec": {
-            "containers": [{"name": "speaker", "image": "a", "env": [{"name": "X", "value": "1"}]}], "volumes": []}}}});
-        let live = json!({"kind": "DaemonSet", "metadata": {"uid": "u", "labels": {"app": "metallb", "team": "net"}}, "spec": {"template": {
-            "metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}},
-            "spec": {"dnsPolicy": "Default", "containers": [
-                {"name": "injected", "image": "proxy"},
-                {"name": "speaker", "image": "a", "env": [{"name": "Y"}, {"name": "X", "value": "1"}]}]}}}});
+    fn metadata_that_others_added_is_theirs() {
+        let rendered = json!({"kind": "DaemonSet", "metadata": {"labels": {"app": "metallb"}}, "spec": {"template": {
+            "metadata": {"labels": {"app": "metallb"}}, "spec": {"containers": [{"name": "speaker"}], "volumes": []}}}});
+        let mut live = json!({"kind": "DaemonSet", "metadata": {"uid": "u", "labels": {"app": "metallb", "team": "net"}}, "spec": {"template": {
+            "metadata": {"labels": {"app": "metallb", "team": "net"}, "annotations": {"kubectl.kubernetes.io/restartedAt": "now"}},
+            "spec": {"containers": [{"name": "speaker"}]}}}});
         assert_eq!(paths(&rendered, &live), Vec::<String>::new());
+        live["metadata"]["labels"] = json!({"team": "net"});
+        assert_eq!(paths(&rendered, &live), ["metadata.labels.app"]);
+        let account = json!({"kind": "ServiceAccount", "imagePullSecrets": [{"name": "ours"}]});
+        let live = json!({"kind": "ServiceAccount", "imagePullSecrets": [{"name": "of-the-registry"}, {"name": "ours"}], "secrets": [{"name": "token"}]});
+        assert_eq!(paths(&account, &live), Vec::<String>::new());
     }
 
     #[test]
@@ -220,7 +233,7 @@ mod tests {
                 "spec.containers[c].args",
             ),
             (
-                json!({"kind": "DaemonSet", "spec": {"replicas": 1, "containers": [{"name": "d", "image": "a", "args": ["x"]}]},
+                json!({"kind": "DaemonSet", "spec": {"replicas": 1, "containers": []},
                 "rules": [{"verbs": ["get"]}]}),
                 "spec.containers[c]",
             ),
@@ -289,7 +302,7 @@ mod tests {
             ),
             (
                 json!({"kind": "ServiceMonitor", "spec": {"namespaceSelector": {"matchNames": ["a"]}}}),
-                json!({"spec": {"namespaceSelector": {"matchNames": ["a"], "any": true}, "limit": 1}}),
+                json!({"spec": {"namespaceSelector": {"matchNames": ["a"], "any": true}}}),
                 "spec.namespaceSelector.any",
             ),
         ];
@@ -325,22 +338,33 @@ mod tests {
     }
 
     #[test]
-    fn what_stops_an_operand_is_drift_although_it_is_not_rendered() {
-        let rendered =
-            json!({"kind": "Deployment", "spec": {"template": {"spec": {"containers": [{"name": "ours"}]}}}});
+    fn what_was_added_to_what_an_operand_does_is_drift() {
+        let rendered = json!({"kind": "Deployment", "spec": {"template": {"spec": {"containers": [
+            {"name": "ours", "env": [{"name": "X"}], "livenessProbe": {"httpGet": {"path": "/", "port": 1}}}]}}}});
         let live = json!({"kind": "Deployment", "spec": {"paused": true, "template": {"spec": {"affinity": {"nodeAffinity": {"x": 1}},
-            "containers": [{"name": "sidecar", "command": ["x"]}, {"name": "ours", "command": ["sleep"]}]}}}});
+            "containers": [{"name": "sidecar", "command": ["x"]}, {"name": "ours", "command": ["sleep"],
+                "env": [{"name": "GOGC", "value": "1"}, {"name": "X"}], "resources": {"limits": {"memory": "8Mi"}},
+                "livenessProbe": {"httpGet": {"path": "/", "port": 1, "scheme": "HTTPS"}}}]}}}});
         let found = differences(&rendered, &live);
         let mut extra: Vec<_> = found.iter().filter_map(|d| d.extra.as_deref()).collect();
         extra.sort_unstable();
+        let container = "/spec/template/spec/containers/1";
         assert_eq!(
             extra,
             [
-                "/spec/paused",
-                "/spec/template/spec/affinity",
-                "/spec/template/spec/containers/1/command"
+                "/spec/paused".to_owned(),
+                "/spec/template/spec/affinity".to_owned(),
+                "/spec/template/spec/containers/0".to_owned(),
+                format!("{container}/command"),
+                format!("{container}/env/0"),
+                format!("{container}/livenessProbe/httpGet/scheme"),
+                format!("{container}/resources"),
             ]
         );
-        assert_eq!(found.len(), 3);
+        assert_eq!(found.len(), extra.len());
+        let data = json!({"kind": "ConfigMap", "data": {"ours": "x"}});
+        let live =
+            json!({"kind": "ConfigMap", "data": {"ours": "x", "theirs": "y"}, "binaryData": {"z": "eA=="}});
+        assert_eq!(paths(&data, &live), ["data.theirs", "binaryData"]);
     }
 }

@@ -108,6 +108,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut throttle = Throttle::new(Instant::now());
     // What there is to look at, and when that may be at the earliest.
     let (mut news, mut allowed) = (News::Nothing, None);
+    let mut leads_already = false;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -127,9 +128,12 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
                 news = News::Change;
             }
             () = sleep_until(allowed) => {}
-            Ok(()) = leads.changed() => news = News::Change,
+            Ok(()) = leads.changed() => {}
         }
         let leading = *leads.borrow_and_update();
+        if !std::mem::replace(&mut leads_already, leading) && leading {
+            news = News::Change;
+        }
         operator.metrics.leading.set(leading.into());
         let unsynced = operator.world.unsynced();
         if unsynced.is_empty() {

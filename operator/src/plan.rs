@@ -88,7 +88,7 @@ pub(crate) fn plan(world: &World, desired: Option<&Desired>, settled: &BTreeMap<
             if id.kind.is_optional() && !world.is_served(id.kind) {
                 continue;
             }
-            // The event that shows the account starts the next pass.
+            // The account is before it in the list, and the pass looks again when it has made it.
             let Some(body) = for_account(world, &id, object.to_value()) else {
                 continue;
             };

@@ -23,6 +23,9 @@ use tokio::time::Instant;
 const UNSURE: Duration = Duration::from_secs(1);
 /// Pause after a namespace whose UID could not be read.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often a pass decides anew on what its own writes have brought: a workload waits for its account, and an answer may show
+/// what somebody else has changed meanwhile. What is left then is for the next pass.
+const ROUNDS: u32 = 3;
 /// What the pace knows a deletion by, and a write of the membership key: they have no rendering.
 const DELETION: &str = "deletion";
 const KEY: &str = "key";
@@ -49,6 +52,15 @@ pub(crate) struct Operator {
     /// Whether the last pass left something that it should have applied for later, because it was written too often or with
     /// too little success of late. The operands are not as wanted then, whatever they look like.
     pub(crate) postponed: bool,
+}
+
+/// What came of a plan.
+#[derive(Default)]
+struct Acted {
+    /// Whether anything was written.
+    wrote: bool,
+    /// When the earliest of the writes that had to be put off may be made.
+    again: Option<Instant>,
 }
 
 impl Operator {
@@ -83,14 +95,24 @@ impl Operator {
         let (desired, spec_problem) = self.desired();
         // A spec that was never readable, not even before: nothing is known, so nothing is touched.
         let blind = spec_problem.is_some() && desired.is_none();
-        let plan = if blind {
-            Plan::default()
-        } else {
-            plan::plan(&self.world, desired.as_ref(), &self.settled)
-        };
-        self.forget_past(&plan, desired.as_ref());
-        self.remember_seen();
-        let again = self.act(&plan, desired.as_ref()).await;
+        let mut again = None;
+        for round in 1..=ROUNDS {
+            let plan = if blind {
+                Plan::default()
+            } else {
+                plan::plan(&self.world, desired.as_ref(), &self.settled)
+            };
+            self.forget_past(&plan, desired.as_ref());
+            self.remember_seen();
+            let acted = self.act(&plan, desired.as_ref()).await;
+            again = acted.again;
+            if !acted.wrote {
+                break;
+            }
+            if round == ROUNDS {
+                again = Some(Instant::now());
+            }
+        }
         let status_again = report::write(self, desired.as_ref(), spec_problem).await;
         self.paces.forget_calm(Instant::now());
         [again, status_again, namespace_again].into_iter().flatten().min()
@@ -186,47 +208,47 @@ impl Operator {
         }
     }
 
-    /// Returns when the earliest of the writes that had to be put off may be made.
-    async fn act(&mut self, plan: &Plan, desired: Option<&Desired>) -> Option<Instant> {
-        let mut again = None;
+    /// Writes what the plan says and the paces allow.
+    async fn act(&mut self, plan: &Plan, desired: Option<&Desired>) -> Acted {
+        let mut acted = Acted::default();
         self.postponed = false;
         if let Some(desired) = desired.filter(|_| plan.create_key || plan.repair_key.is_some()) {
             let id = key_id(&desired.installation.namespace);
-            if !self.must_wait(&id, KEY, &mut again) {
+            if !self.must_wait(&id, KEY, &mut acted) {
                 let (what, outcome) = match &plan.repair_key {
                     Some(repair) => ("repaired", self.repair_key(desired, repair).await),
                     None => ("created", self.create_key(desired).await),
                 };
-                self.note(&id, KEY, what, outcome, &mut again);
+                self.note(&id, KEY, what, outcome, &mut acted);
             }
         }
         for apply in &plan.apply {
             let digest = drift::digest(&apply.body);
-            if self.must_wait(&apply.id, digest, &mut again) {
+            if self.must_wait(&apply.id, digest, &mut acted) {
                 self.postponed |= self.fence.is_open();
             } else {
                 let outcome = self.apply(apply).await;
-                self.note(&apply.id, digest, "applied", outcome, &mut again);
+                self.note(&apply.id, digest, "applied", outcome, &mut acted);
             }
         }
         for delete in &plan.delete {
-            if !self.must_wait(&delete.id, DELETION, &mut again) {
+            if !self.must_wait(&delete.id, DELETION, &mut acted) {
                 let outcome = self.delete(delete).await;
-                self.note(&delete.id, DELETION, "deleted", outcome, &mut again);
+                self.note(&delete.id, DELETION, "deleted", outcome, &mut acted);
             }
         }
-        again
+        acted
     }
 
     /// Also while the Lease is not renewed: either another replica leads soon, and does the rest, or this one goes on.
-    fn must_wait(&self, id: &ObjectId, digest: &str, again: &mut Option<Instant>) -> bool {
+    fn must_wait(&self, id: &ObjectId, digest: &str, acted: &mut Acted) -> bool {
         let wait = if self.fence.is_open() {
             self.paces.wait(id, digest, Instant::now())
         } else {
             Some(Instant::now() + UNSURE)
         };
         if let Some(at) = wait {
-            *again = Some(again.map_or(at, |earlier| earlier.min(at)));
+            acted.again = Some(acted.again.map_or(at, |earlier| earlier.min(at)));
         }
         wait.is_some()
     }
@@ -237,12 +259,13 @@ impl Operator {
         digest: &str,
         what: &str,
         outcome: Result<(), Failure>,
-        again: &mut Option<Instant>,
+        acted: &mut Acted,
     ) {
         let now = Instant::now();
         match outcome {
             Ok(()) => {
                 tracing::info!(object = %id, "{what}");
+                acted.wrote = true;
                 self.failures.remove(id);
                 self.paces.wrote(id, digest, now);
             }
@@ -251,7 +274,7 @@ impl Operator {
                 self.metrics.errors.with_label_values(&[id.kind.name()]).inc();
                 self.failures.insert(id.clone(), error);
                 self.paces.failed(id, digest, now);
-                self.must_wait(id, digest, again);
+                self.must_wait(id, digest, acted);
             }
         }
     }

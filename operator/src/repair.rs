@@ -29,6 +29,8 @@ pub(crate) fn tidying(rendered: &Value, live: &Value) -> Vec<Value> {
         .into_iter()
         .filter_map(|difference| difference.extra)
         .collect();
+    // Of a list the last first, so that the indices stay right.
+    pointers.sort_by_cached_key(|pointer| std::cmp::Reverse(segments(pointer)));
     let managers = live["metadata"]["managedFields"]
         .as_array()
         .map_or(&[][..], Vec::as_slice);
@@ -45,6 +47,14 @@ pub(crate) fn tidying(rendered: &Value, live: &Value) -> Vec<Value> {
         .into_iter()
         .map(|path| json!({"op": "remove", "path": path}));
     guarded(removals.collect(), live)
+}
+
+/// A JSON pointer in an order that has the elements of a list in theirs.
+fn segments(pointer: &str) -> Vec<(usize, String)> {
+    pointer
+        .split('/')
+        .map(|segment| (segment.parse().unwrap_or_default(), segment.to_owned()))
+        .collect()
 }
 
 /// Patch that makes all of the object ours but its metadata and what others added to lists and maps. Empty when that changes
@@ -174,6 +184,24 @@ mod tests {
             [
                 "/spec/template/spec/priorityClassName",
                 "/metadata/resourceVersion"
+            ]
+        );
+        live["spec"]["template"]["spec"] =
+            json!({"containers": [{"name": "a"}, {"name": "b"}, {"name": "ours", "command": ["x"]}]});
+        let of_ours =
+            json!({"kind": "Deployment", "spec": {"template": {"spec": {"containers": [{"name": "ours"}]}}}});
+        let patch = tidying(&of_ours, &live);
+        let paths_of: Vec<_> = patch
+            .iter()
+            .filter_map(|change| change["path"].as_str())
+            .collect();
+        let containers = "/spec/template/spec/containers";
+        assert_eq!(
+            paths_of[..3],
+            [
+                format!("{containers}/2/command"),
+                format!("{containers}/1"),
+                format!("{containers}/0")
             ]
         );
         live["metadata"]["managedFields"][1]["manager"] = "metallb-operator".into();

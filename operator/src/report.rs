@@ -8,6 +8,7 @@ use crate::{
     plan::Desired,
     reconcile::Operator,
     status::{self, Facts},
+    throttle::News,
     world::Standing,
 };
 use k8s_openapi::{
@@ -146,7 +147,10 @@ async fn send(
             Ok(written) => {
                 operator.metrics.status_writes.inc();
                 announce(operator, &metallb, &old, &new);
-                operator.world.metallbs.put(written);
+                // The answer may show what somebody has changed meanwhile; its event is no news then.
+                if operator.world.metallbs.put(written) == News::Change {
+                    again = Some(Instant::now());
+                }
             }
             Err(error) => {
                 tracing::warn!(object = metallb.describe(), %error, "its status could not be written, trying again");
@@ -226,23 +230,28 @@ fn facts(
 
 fn announce(operator: &Operator, metallb: &Raw<MetalLB>, old: &MetalLBStatus, new: &MetalLBStatus) {
     for (kind, condition) in news(&old.conditions, &new.conditions) {
-        operator.events.publish(
-            metallb.object_ref(&()),
-            kind,
-            condition.reason.clone(),
-            condition.message.clone(),
-        );
+        let text = if condition.message.is_empty() {
+            "what was degraded is well again".into()
+        } else {
+            condition.message.clone()
+        };
+        operator
+            .events
+            .publish(metallb.object_ref(&()), kind, condition.reason.clone(), text);
     }
 }
 
-/// Conditions that are worth an Event: the resource became available, or degraded, or degraded for another reason than before.
+/// Conditions that are worth an Event: the resource became available, or degraded, or degraded for another reason than before,
+/// or is degraded no longer.
 fn news<'a>(old: &[Condition], new: &'a [Condition]) -> Vec<(EventKind, &'a Condition)> {
     let available = holding(new, types::AVAILABLE).filter(|_| !is_true(old, types::AVAILABLE));
     let before = holding(old, types::DEGRADED).map(|degraded| &degraded.reason);
     let degraded = holding(new, types::DEGRADED).filter(|degraded| before != Some(&degraded.reason));
-    let available = available.map(|condition| (EventKind::Normal, condition));
+    let well = condition::find(new, types::DEGRADED).filter(|now| before.is_some() && now.status == "False");
+    // That it became available says as much.
+    let normal = available.or(well).map(|condition| (EventKind::Normal, condition));
     let degraded = degraded.map(|condition| (EventKind::Warning, condition));
-    available.into_iter().chain(degraded).collect()
+    normal.into_iter().chain(degraded).collect()
 }
 
 fn holding<'a>(list: &'a [Condition], type_: &str) -> Option<&'a Condition> {
@@ -283,8 +292,9 @@ mod tests {
             (
                 says("False", "True", "A"),
                 says("False", "False", "NoProblem"),
-                vec![],
+                vec!["NoProblem"],
             ),
+            (says("True", "True", "A"), well.clone(), vec!["NoProblem"]),
             (says("False", "True", "A"), well, vec!["OperandsReady"]),
             (
                 says("False", "True", "A"),

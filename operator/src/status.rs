@@ -194,7 +194,8 @@ fn problem(facts: &Facts, no_nodes: bool) -> Option<(&'static str, String)> {
 pub(crate) fn lacking(texts: &[String]) -> String {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     format!(
-        "the operator lacks rights, which the ClusterRole {} of its release grants: {}",
+        "the operator lacks rights that its release grants (in the ClusterRole {}; installed through OLM, in the \
+         clusterPermissions of its ClusterServiceVersion): {}",
         objects::OPERATOR_ACCOUNT,
         listed(&texts)
     )

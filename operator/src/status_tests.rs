@@ -76,7 +76,9 @@ fn conditions_follow_the_operands() {
         (
             "FFTT".into(),
             "MissingPermission",
-            "the operator lacks rights, which the ClusterRole metallb-operator of its release grants: DaemonSet ns/speaker: cannot patch".into()
+            "the operator lacks rights that its release grants (in the ClusterRole metallb-operator; installed through OLM, in the \
+             clusterPermissions of its ClusterServiceVersion): DaemonSet ns/speaker: cannot patch"
+                .into()
         )
     );
 

@@ -99,17 +99,19 @@ impl Operator {
         Ok(())
     }
 
-    pub(super) async fn create_key(&self, desired: &Desired) -> Result<(), Failure> {
-        let namespace = &desired.installation.namespace;
+    /// A key that is there is never overwritten.
+    pub(super) async fn create_key(&mut self, desired: &Desired) -> Result<(), Failure> {
         let mut secret = random_secret(desired)?;
         if let Some(data) = self.last_key(desired) {
             secret.data = serde_json::from_value(data.clone())
                 .map_err(|error| Failure::Other(format!("the key that was there cannot be read: {error}")))?;
         }
-        let created = api::create_secret(&self.client, namespace, &secret).await?;
-        let id = key_id(namespace);
-        if created && self.seen.1.contains_key(&id) {
-            self.publish(format!("{id} was deleted by hand and has been made again"));
+        let id = key_id(&desired.installation.namespace);
+        if let Some(created) = api::create(&self.client, &id, json!(secret)).await? {
+            if self.seen.1.contains_key(&id) {
+                self.publish(format!("{id} was deleted by hand and has been made again"));
+            }
+            self.saw_key(created);
         }
         Ok(())
     }
@@ -124,11 +126,16 @@ impl Operator {
             };
             body["data"] = json!({ objects::MEMBERLIST_SECRET_KEY: key });
         }
-        let mut live = api::merge(&self.client, &id, body).await?;
-        live.metadata.managed_fields = None;
-        self.world.take(Input::Owned(Kind::Secret, Event::Apply(live)));
+        let live = api::merge(&self.client, &id, body).await?;
+        self.saw_key(live);
         self.publish(format!("{id} was changed by hand and has been put back"));
         Ok(())
+    }
+
+    /// The answer to a write of the Secret.
+    fn saw_key(&mut self, mut live: DynamicObject) {
+        live.metadata.managed_fields = None;
+        self.world.take(Input::Owned(Kind::Secret, Event::Apply(live)));
     }
 
     fn last_key(&self, desired: &Desired) -> Option<&Value> {

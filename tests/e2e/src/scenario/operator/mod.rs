@@ -147,7 +147,7 @@ pub(super) fn configure(cluster: &Cluster, spec: &Value) -> Result<()> {
 }
 
 /// The `MetalLB` resource.
-fn metallb(cluster: &Cluster) -> Result<Value> {
+pub(super) fn metallb(cluster: &Cluster) -> Result<Value> {
     cluster.kubectl_json(&["get", "metallb", "-n", NAMESPACE, "metallb"])
 }
 

@@ -18,6 +18,8 @@ use super::{
 use crate::{Cluster, wait_for};
 
 const SERVED: &str = "removal";
+/// Resident memory of an operator at most, in MiB.
+const MEMORY_MAX: f64 = 15.0;
 
 /// Every order of removal, each after an installation over what the one before has left.
 pub fn removal(cluster: &mut Cluster) -> Result<()> {
@@ -38,6 +40,10 @@ pub fn removal(cluster: &mut Cluster) -> Result<()> {
             ("operator_rss_max", "MiB", memory, 1),
         ],
     )?;
+    ensure!(
+        memory <= MEMORY_MAX,
+        "an operator took {memory:.1} MiB, more than {MEMORY_MAX}"
+    );
     wait_served(cluster)?;
     operator_first(cluster)?;
 
