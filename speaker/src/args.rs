@@ -114,6 +114,9 @@ pub(crate) struct Layer2 {
         require_equals = true, action = clap::ArgAction::Set
     )]
     pub(crate) strict: bool,
+    /// UID of the MetalLB resource to which the Leases of --l2-strict belong, so that they go with it. Empty: to nobody.
+    #[arg(long = "l2-lease-owner", default_value = "")]
+    pub(crate) lease_owner: String,
 }
 
 /// Flags of `MetalLB`'s speaker that have nothing to set here. They are accepted, so that manifests written for it work, and

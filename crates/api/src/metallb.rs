@@ -8,7 +8,7 @@ pub use settings::{
     UpdateStrategyType,
 };
 
-use crate::schema::{conditions, is_false};
+use crate::schema::{conditions, is_cidr, is_false};
 use k8s_openapi::{
     api::core::v1::{Affinity, ResourceRequirements, Toleration, TopologySpreadConstraint},
     apimachinery::pkg::apis::meta::v1::Condition,
@@ -131,6 +131,15 @@ pub struct MetalLBSpec {
     /// How addresses are announced by ARP and NDP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer2: Option<Layer2Config>,
+
+    /// The same as layer2.gratuitousARPInterval, under metallb-operator's name. Of two that differ, that of layer2 holds.
+    #[serde(
+        default,
+        rename = "speakerGratuitousARPInterval",
+        skip_serializing_if = "String::is_empty"
+    )]
+    #[schemars(schema_with = "settings::refresh")]
+    pub speaker_gratuitous_arp_interval: String,
 
     /// Metrics, and what Prometheus is told about them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -265,6 +274,8 @@ pub const BGP_BACKENDS: [&str; 4] = ["native", "frr", "frr-k8s", "frr-k8s-extern
 
 fn tolerations(generator: &mut SchemaGenerator) -> Schema {
     let items = Toleration::json_schema(generator);
+    // One rule, the one of metallb-operator: what it admitted must stay writable after an upgrade. The rest of what a pod's
+    // toleration must be is the API server's to say when the workload is applied, and the operator reports it.
     // Bounded because a rule looks at each element, and the API server prices rules by the longest possible list.
     json_schema!({
         "type": "array",
@@ -272,26 +283,20 @@ fn tolerations(generator: &mut SchemaGenerator) -> Schema {
         "items": with_rules(items, json!([{
             "rule": "!has(self.tolerationSeconds) || self.tolerationSeconds <= 0 || (has(self.effect) && self.effect == 'NoExecute')",
             "message": "a toleration with tolerationSeconds needs effect: NoExecute (the other effects never evict a running pod, so there is nothing to delay)",
-        }, {
-            "rule": "!has(self.effect) || self.effect in ['', 'NoSchedule', 'PreferNoSchedule', 'NoExecute']",
-            "message": "effect must be NoSchedule, PreferNoSchedule or NoExecute, or be left out to match all effects",
-        }, {
-            "rule": "!has(self.operator) || self.operator in ['', 'Exists', 'Equal', 'Lt', 'Gt']",
-            "message": "operator must be Exists or Equal",
-        }, {
-            "rule": "!has(self.operator) || self.operator != 'Exists' || !has(self.value) || self.value == ''",
-            "message": "a toleration with operator: Exists takes no value",
         }])),
     })
 }
 
 fn load_balancer_class(_: &mut SchemaGenerator) -> Schema {
+    // The domain is a name like the other part, as in metallb-operator, although a service's class has no capitals and
+    // underscores there: such a class serves nothing, but an installation that has it can be changed.
+    const NAME: &str = "[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?";
     json_schema!({
         "type": "string",
         "maxLength": 317,
         "x-kubernetes-validations": [{
-            "rule": "self == '' || self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')",
-            "message": "loadBalancerClass must be a label-style name with an optional domain before a slash, such as example.com/metallb; a service's spec.loadBalancerClass can hold nothing else",
+            "rule": format!("self == '' || self.matches('^({NAME}/)?{NAME}$')"),
+            "message": "loadBalancerClass must be a label-style name with an optional domain before a slash, such as example.com/metallb",
         }],
     })
 }
@@ -315,7 +320,7 @@ fn cidrs(_: &mut SchemaGenerator) -> Schema {
             "type": "string",
             "maxLength": 128,
             "x-kubernetes-validations": [{
-                "rule": "isCIDR(self.trim())",
+                "rule": is_cidr("self.trim()"),
                 "message": "each entry of alwaysBlock must be a prefix in CIDR notation, such as 192.0.2.0/24 or 2001:db8::/64",
             }],
         },
@@ -324,7 +329,17 @@ fn cidrs(_: &mut SchemaGenerator) -> Schema {
 
 fn affinity(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = Affinity::json_schema(generator).to_value();
-    bound_weights(&mut schema);
+    // The scheduler's range of weights, said at the place where it is exceeded. Not for podAntiAffinity, of which
+    // metallb-operator admitted any: there the operator reports what the workload is refused for.
+    for kind in ["nodeAffinity", "podAffinity"] {
+        let weight = format!(
+            "/properties/{kind}/properties/preferredDuringSchedulingIgnoredDuringExecution/items/properties/weight"
+        );
+        let weight = schema.pointer_mut(&weight).and_then(Value::as_object_mut);
+        let weight = weight.expect("preferred terms have a weight");
+        weight.insert("minimum".into(), 1.into());
+        weight.insert("maximum".into(), 100.into());
+    }
     Schema::try_from(schema).expect("a schema with a number more is a schema")
 }
 
@@ -356,20 +371,6 @@ fn resources(generator: &mut SchemaGenerator) -> Schema {
         }
     }
     Schema::try_from(schema).expect("a schema with other properties is a schema")
-}
-
-/// The scheduler's range of weights, said at the place where it is exceeded.
-fn bound_weights(schema: &mut Value) {
-    if let Value::Object(fields) = schema {
-        if let Some(Value::Object(weight)) = fields
-            .get_mut("properties")
-            .and_then(|properties| properties.get_mut("weight"))
-        {
-            weight.insert("minimum".into(), 1.into());
-            weight.insert("maximum".into(), 100.into());
-        }
-        fields.values_mut().for_each(bound_weights);
-    }
 }
 
 fn with_rules(schema: Schema, rules: Value) -> Schema {

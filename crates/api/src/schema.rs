@@ -98,6 +98,13 @@ pub(crate) fn is_ip(a: &str) -> String {
     format!("(isIP({a}) || {a}.matches('^[0:]+[fF]{{4}}:'))")
 }
 
+/// Whether CEL's `a` is a prefix as Go's `net.ParseCIDR` reads it. `isCIDR` alone refuses IPv4-mapped ones and lengths with
+/// leading zeros, which Go takes; of those only the form is looked at.
+pub(crate) fn is_cidr(a: &str) -> String {
+    const DIGITS: &str = "[0-9A-Fa-f.:]+";
+    format!("(isCIDR({a}) || {a}.matches('^([0:]+[fF]{{4}}:{DIGITS}/|{DIGITS}/0)[0-9]+$'))")
+}
+
 /// An IP address, or nothing.
 pub(crate) fn ip_or_empty(field: &str, example: &str) -> Schema {
     json_schema!({
@@ -118,8 +125,7 @@ pub(crate) fn addresses(_: &mut SchemaGenerator) -> Schema {
         "[self.substring(0, self.indexOf('-')), self.substring(self.indexOf('-') + 1)].all(a, {})",
         is_ip("a.trim()")
     );
-    // Go takes a prefix length with leading zeros, which isCIDR does not.
-    let prefix = "isCIDR(self) || self.matches('^[0:]+[fF]{4}:|/0[0-9]+$')";
+    let prefix = is_cidr("self");
     json_schema!({
         "type": "array",
         "minItems": 1,

@@ -1,6 +1,6 @@
 //! The DaemonSet `speaker`, and the interfaces it leaves alone.
 
-use crate::{Installation, controller, monitoring, pod};
+use crate::{Installation, Installer, controller, monitoring, pod};
 use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, RollingUpdateDaemonSet},
@@ -121,9 +121,14 @@ fn arguments(spec: &MetalLBSpec, installation: &Installation) -> Vec<String> {
     if spec.ignore_exclude_lb {
         all.push("--ignore-exclude-lb".into());
     }
-    let Some(layer2) = &spec.layer2 else { return all };
+    let layer2 = spec.layer2.clone().unwrap_or_default();
+    let refresh = [
+        &layer2.gratuitous_arp_interval,
+        &spec.speaker_gratuitous_arp_interval,
+    ];
+    let refresh = refresh.into_iter().find(|interval| !interval.is_empty());
     for (flag, value) in [
-        ("gratuitous-arp-interval", layer2.gratuitous_arp_interval.as_str()),
+        ("gratuitous-arp-interval", refresh.map_or("", String::as_str)),
         (
             "l2-conflict-policy",
             layer2.conflict_policy.map_or("", ConflictPolicy::as_str),
@@ -143,6 +148,9 @@ fn arguments(spec: &MetalLBSpec, installation: &Installation) -> Vec<String> {
         if wanted {
             all.push(format!("--{flag}"));
         }
+    }
+    if let (true, Installer::Operator { uid, .. }) = (layer2.strict, &installation.installer) {
+        all.push(format!("--l2-lease-owner={uid}"));
     }
     all
 }

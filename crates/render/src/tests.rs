@@ -125,6 +125,13 @@ fn settings_turn_things_off() {
         "{variables:?}"
     );
 
+    let alone = pod(json!({"speakerGratuitousARPInterval": "10s"}));
+    let arguments = alone["args"].as_array().unwrap();
+    assert!(
+        arguments.contains(&json!("--gratuitous-arp-interval=10s")),
+        "{arguments:?}"
+    );
+
     let plain = pod(json!({"metrics": {"plain": true}}));
     assert_eq!(names(&plain["ports"]), ["metrics", "memberlist-udp"]);
     assert!(

@@ -155,34 +155,13 @@ impl Talk {
 
     /// Views in as few things said as possible.
     pub(crate) fn pack(views: Vec<View>) -> Vec<Vec<u8>> {
-        let mut all: Vec<Vec<u8>> = Vec::new();
-        for view in views {
-            let mut bytes = Vec::new();
-            view.put(&mut bytes);
-            match all.last_mut() {
-                Some(last) if last.len() + bytes.len() <= TALK_MAX => last.extend_from_slice(&bytes),
-                _ => {
-                    let mut fresh = vec![KIND_VIEWS];
-                    fresh.extend_from_slice(&bytes);
-                    all.push(fresh);
-                }
-            }
-        }
-        all
+        packed(&Self::Views(Vec::new()), views, View::put)
     }
 
     /// Requests to tell a node about services, each of a size that can be sent.
     pub(crate) fn pack_requests(node: &NodeName, services: Vec<ServiceKey>) -> Vec<Vec<u8>> {
-        let mut all: Vec<Vec<u8>> = Vec::new();
-        for service in services {
-            let mut bytes = Vec::new();
-            put_text(&mut bytes, service.as_str());
-            match all.last_mut() {
-                Some(last) if last.len() + bytes.len() <= TALK_MAX => last.extend_from_slice(&bytes),
-                _ => all.push(Self::Tell(Arc::clone(node), vec![service]).encode()),
-            }
-        }
-        all
+        let head = Self::Tell(Arc::clone(node), Vec::new());
+        packed(&head, services, |service, out| put_text(out, service.as_str()))
     }
 
     /// What was said; nothing when the bytes mean nothing.
@@ -220,6 +199,20 @@ impl Talk {
         };
         reader.0.is_empty().then_some(talk)
     }
+}
+
+/// The items, each behind others or, where they do not fit, behind a `head` of its own.
+fn packed<T>(head: &Talk, items: Vec<T>, put: impl Fn(&T, &mut Vec<u8>)) -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    for item in items {
+        let mut bytes = Vec::new();
+        put(&item, &mut bytes);
+        match all.last_mut() {
+            Some(last) if last.len() + bytes.len() <= TALK_MAX => last.extend_from_slice(&bytes),
+            _ => all.push([head.encode(), bytes].concat()),
+        }
+    }
+    all
 }
 
 impl Facts {

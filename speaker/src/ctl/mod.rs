@@ -105,6 +105,7 @@ pub(crate) async fn run(args: &Args, mut wire: Wire) -> anyhow::Result<()> {
             client.clone(),
             &namespace,
             &args.node_name,
+            &args.layer2.lease_owner,
             clock,
             wants,
             commands,

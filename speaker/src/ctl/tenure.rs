@@ -1,6 +1,6 @@
 //! Strict mode's Leases: carries out what [`TenureMachine`] decides, and tells `wire` what may be answered for.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, Client, ResourceExt as _};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Api, Client, Resource as _, ResourceExt as _};
+use metallb_api::{MetalLB, names::objects};
 use metallb_kubeio::lease::{lease_record, put_lease};
 use metallb_kubeio::{Event, Relist, WatchConfig, watch};
 use metallb_lease::{Subject, TenureInput, TenureMachine, TenureOutput, TenureTiming};
@@ -32,11 +34,12 @@ pub(super) struct Tenure {
 }
 
 impl Tenure {
-    /// Starts the task.
+    /// Starts the task. The Leases belong to the `MetalLB` resource with the UID `owner`; to nobody, when that is empty.
     pub(super) fn start(
         client: Client,
         namespace: &str,
         node: &str,
+        owner: &str,
         clock: Clock,
         wants: mpsc::UnboundedReceiver<Want>,
         wire: mpsc::Sender<Command>,
@@ -49,6 +52,8 @@ impl Tenure {
             clock,
             wire,
             requests: FuturesUnordered::new(),
+            seen: BTreeMap::new(),
+            owner: metallb(owner),
             held: false,
         };
         Self {
@@ -75,6 +80,9 @@ struct Task {
     clock: Clock,
     wire: mpsc::Sender<Command>,
     requests: FuturesUnordered<Request>,
+    /// The Leases that are there, each with its owners.
+    seen: BTreeMap<String, Option<Vec<OwnerReference>>>,
+    owner: Option<OwnerReference>,
     /// This node has its tenure.
     held: bool,
 }
@@ -82,7 +90,6 @@ struct Task {
 impl Task {
     async fn run(mut self, mut wants: mpsc::UnboundedReceiver<Want>, mut stop: oneshot::Receiver<()>) {
         let mut relist = Relist::default();
-        let mut seen: BTreeSet<String> = BTreeSet::new();
         let mut leases: Pin<Box<dyn Stream<Item = Event<Lease>> + Send>> =
             Box::pin(watch("leases", self.api.clone(), WatchConfig::default()));
         let mut stopping = false;
@@ -94,7 +101,7 @@ impl Task {
             let inputs: Vec<TenureInput> = tokio::select! {
                 Some((address, wanted)) = wants.recv() => vec![TenureInput::Want(address, wanted)],
                 Some(answer) = self.requests.next() => vec![answer],
-                Some(event) = leases.next() => self.event(event, &mut relist, &mut seen),
+                Some(event) = leases.next() => self.event(event, &mut relist),
                 _ = &mut stop, if !stopping => {
                     stopping = true;
                     vec![TenureInput::Stop]
@@ -121,7 +128,8 @@ impl Task {
                     continue;
                 }
                 TenureOutput::Write(subject, record) => {
-                    let write = write(self.api.clone(), subject.clone(), record);
+                    let owner = owner(&record, self.seen.get(&subject.lease_name()), self.owner.as_ref());
+                    let write = write(self.api.clone(), subject.clone(), record, owner);
                     self.requests.push(bounded(subject, write));
                     continue;
                 }
@@ -149,12 +157,7 @@ impl Task {
     }
 
     /// What a watch event says about Leases that matter.
-    fn event(
-        &self,
-        event: Event<Lease>,
-        relist: &mut Relist,
-        seen: &mut BTreeSet<String>,
-    ) -> Vec<TenureInput> {
+    fn event(&mut self, event: Event<Lease>, relist: &mut Relist) -> Vec<TenureInput> {
         let tell = |name: &str, record| {
             Subject::from_lease_name(name).map(|subject| TenureInput::Seen(subject, record))
         };
@@ -163,20 +166,20 @@ impl Task {
             Event::Init => relist.begin(),
             Event::InitApply(lease) | Event::Apply(lease) => {
                 relist.saw(&lease);
-                let name = lease.name_any();
+                let (name, owners) = (lease.name_any(), lease.metadata.owner_references.clone());
                 inputs.extend(tell(&name, Some(lease_record(lease))));
                 if !inputs.is_empty() {
-                    seen.insert(name);
+                    self.seen.insert(name, owners);
                 }
             }
             Event::Delete(lease) => {
-                seen.remove(&lease.name_any());
+                self.seen.remove(&lease.name_any());
                 inputs.extend(tell(&lease.name_any(), None));
             }
             Event::InitDone => {
                 let namespace = &*self.namespace;
-                for (_, name) in relist.gone(seen.iter().map(|name| (namespace, &**name))) {
-                    seen.remove(&name);
+                for (_, name) in relist.gone(self.seen.keys().map(|name| (namespace, &**name))) {
+                    self.seen.remove(&name);
                     inputs.extend(tell(&name, None));
                 }
                 inputs.push(TenureInput::Listed);
@@ -207,10 +210,67 @@ async fn read(api: Api<Lease>, subject: Subject) -> Outcome {
     Ok(TenureInput::Seen(subject, lease.map(lease_record)))
 }
 
-async fn write(api: Api<Lease>, subject: Subject, record: metallb_lease::Record) -> Outcome {
+async fn write(
+    api: Api<Lease>,
+    subject: Subject,
+    record: metallb_lease::Record,
+    owner: Option<OwnerReference>,
+) -> Outcome {
     let name = subject.lease_name();
-    Ok(match put_lease(&api, &name, record, None, None).await? {
+    Ok(match put_lease(&api, &name, record, owner, None).await? {
         Some(record) => TenureInput::Written(subject, record),
         None => TenureInput::Conflict(subject),
     })
+}
+
+/// The owner to write into a Lease: ours into a new one, and in one that is there whatever it has. Some clusters
+/// (`OwnerReferencesPermissionEnforcement`) let only those who may delete an object change its owners, and an owner is not worth a tenure.
+fn owner(
+    record: &metallb_lease::Record,
+    seen: Option<&Option<Vec<OwnerReference>>>,
+    ours: Option<&OwnerReference>,
+) -> Option<OwnerReference> {
+    match seen {
+        Some(owners) if !record.version.is_empty() => owners.iter().flatten().next().cloned(),
+        // It is new, or was a moment ago.
+        _ => ours.cloned(),
+    }
+}
+
+/// The `MetalLB` resource with this UID, as an owner that is not waited for.
+fn metallb(uid: &str) -> Option<OwnerReference> {
+    (!uid.is_empty()).then(|| OwnerReference {
+        api_version: MetalLB::api_version(&()).into_owned(),
+        kind: MetalLB::kind(&()).into_owned(),
+        name: objects::METALLB.into(),
+        uid: uid.into(),
+        ..OwnerReference::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_keeps_the_owner_that_it_was_made_with() {
+        let (ours, theirs) = (metallb("ours"), metallb("theirs"));
+        assert_eq!(metallb(""), None);
+        let written = |version: &str, seen: Option<Option<Vec<OwnerReference>>>| {
+            let record = metallb_lease::Record {
+                version: version.into(),
+                ..Default::default()
+            };
+            owner(&record, seen.as_ref(), ours.as_ref())
+        };
+        assert_eq!(written("", None), ours, "a new one");
+        assert_eq!(
+            written("", Some(theirs.clone().map(|one| vec![one]))),
+            ours,
+            "made again"
+        );
+        assert_eq!(written("7", None), ours, "just made, and not seen since");
+        assert_eq!(written("7", Some(theirs.clone().map(|one| vec![one]))), theirs);
+        assert_eq!(written("7", Some(None)), None);
+    }
 }

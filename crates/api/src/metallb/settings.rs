@@ -332,10 +332,10 @@ fn duration(_: &mut SchemaGenerator) -> Schema {
     })]))
 }
 
-fn refresh(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn refresh(_: &mut SchemaGenerator) -> Schema {
     bounded(duration_with(&[json!({
         "rule": "duration(self) == duration('0s') || duration(self) >= duration('1s')",
-        "message": "gratuitousARPInterval must be at least 1s, or 0s for never",
+        "message": "the interval must be at least 1s, or 0s for never",
     })]))
 }
 

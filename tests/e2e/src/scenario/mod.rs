@@ -198,6 +198,11 @@ pub const ALL: &[Scenario] = &[
         run: layer2::partition::partition,
     },
     Scenario {
+        name: "strict",
+        about: "--l2-strict: served by whoever holds the Lease, and the Leases belong to the MetalLB resource",
+        run: layer2::strict::strict,
+    },
+    Scenario {
         name: "link-cut",
         about: "the owner's cable is cut, with and without API server, and flaps: another takes over",
         run: layer2::cut::link_cut,

@@ -14,6 +14,7 @@ pub mod node;
 pub mod partition;
 pub mod restart;
 pub mod starved;
+pub mod strict;
 pub mod watch;
 
 use std::time::Duration;
