@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 pub(super) const CAPABILITIES: &str = "Basic Install";
 /// Fixed, so that generating twice gives the same text; moved on at a release.
 const CREATED_AT: &str = "2026-11-21T00:00:00Z";
-const MIN_KUBE_VERSION: &str = "1.31.0";
+/// The oldest Kubernetes that the operator is for.
+pub(super) const MIN_KUBE_VERSION: Version = Version::new(1, 31, 0);
 /// The oldest release that may be upgraded to a later one directly.
 const OLDEST_UPGRADABLE: Version = Version::new(0, 0, 9);
 /// Media type of the icon.
@@ -50,7 +51,7 @@ pub(super) fn cluster_service_version(release: &Release) -> anyhow::Result<Value
             "description": DESCRIPTION,
             "version": version.to_string(),
             "maturity": "alpha",
-            "minKubeVersion": MIN_KUBE_VERSION,
+            "minKubeVersion": MIN_KUBE_VERSION.to_string(),
             "keywords": ["load balancer", "metallb", "bare metal", "network", "layer 2", "ARP", "NDP", "BGP", "BFD"],
             "provider": {"name": PROVIDER, "url": HOME},
             "maintainers": [{"name": PROVIDER, "email": MAIL}],
@@ -238,6 +239,34 @@ mod tests {
             table.contains(&line),
             "docs/capability-levels.md does not say {line:?}"
         );
+    }
+
+    #[test]
+    fn the_page_of_the_link_installing_says_how_with_olm() {
+        let read = |path: &str| fs::read_to_string(crate::repository().join(path)).unwrap();
+        let csv = cluster_service_version(&Release::checked_in()).unwrap();
+        let links = csv["spec"]["links"].as_array().unwrap();
+        let link = links.iter().find(|link| link["name"] == "Installing").unwrap();
+        let path = link["url"].as_str().unwrap().strip_prefix(HOME).unwrap();
+        let (page, reference) = (read(path.trim_start_matches('/')), read("olm/README.md"));
+        let (_, section) = page
+            .split_once("\n### Through OLM\n")
+            .expect("no section Through OLM");
+        let commands: Vec<&str> = section
+            .lines()
+            .take_while(|line| !line.starts_with('#'))
+            .filter_map(|line| line.strip_prefix("kubectl "))
+            .collect();
+        assert!(
+            commands.contains(&"create -f olm/metallb-operator.yaml"),
+            "{commands:?}"
+        );
+        for command in commands {
+            assert!(
+                reference.contains(command),
+                "olm/README.md has no kubectl {command}"
+            );
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use metallb_api::{crd, yaml};
+use semver::Version;
 use serde_json::{Value, json};
 
 /// Name of the package in a catalog, and prefix of the `ClusterServiceVersion`'s name.
@@ -32,6 +33,8 @@ pub(crate) const PROVIDER: &str = "MetalLB in Rust";
 pub(crate) const HOME: &str = "https://metallb-rs.example/metallb";
 /// Whom to write to; a placeholder like [`HOME`].
 const MAIL: &str = "maintainers@metallb-rs.example";
+/// Annotation of a bundle: the versions of `OpenShift` whose catalogs it is for.
+pub(crate) const OPENSHIFT_VERSIONS: &str = "com.redhat.openshift.versions";
 const DESCRIPTION: &str = include_str!("description.md");
 const ICON: &str = include_str!("icon.svg");
 /// The version is that of the `operator-sdk` that the tests run.
@@ -65,7 +68,7 @@ pub(crate) fn bundle(release: &Release) -> anyhow::Result<Files> {
 }
 
 /// Name of the `ClusterServiceVersion` of a version.
-pub(crate) fn csv_name(version: &semver::Version) -> String {
+pub(crate) fn csv_name(version: &Version) -> String {
     format!("{PACKAGE}.v{version}")
 }
 
@@ -74,8 +77,15 @@ pub(crate) fn icon() -> String {
     BASE64_STANDARD.encode(ICON)
 }
 
+/// Minor version of the first `OpenShift` 4 with a version of Kubernetes: 4.N has 1.(N+13), and pipelines reckon with its patch 0.
+pub(crate) fn openshift_with(kubernetes: &Version) -> u64 {
+    (kubernetes.minor + u64::from(kubernetes.patch > 0)).saturating_sub(13)
+}
+
 fn annotations() -> Value {
     json!({
+        // Nothing said is every version, which contradicts minKubeVersion.
+        OPENSHIFT_VERSIONS: format!("v4.{}", openshift_with(&csv::MIN_KUBE_VERSION)),
         "operators.operatorframework.io.bundle.mediatype.v1": "registry+v1",
         "operators.operatorframework.io.bundle.manifests.v1": "manifests/",
         "operators.operatorframework.io.bundle.metadata.v1": "metadata/",
@@ -126,4 +136,20 @@ fn scorecard() -> Value {
         }],
         "storage": {"spec": {"mountPath": {}}},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_openshift_has_at_least_the_kubernetes() {
+        for (kubernetes, minor) in [("1.29.0", 16), ("1.30.0", 17), ("1.31.0", 18), ("1.31.2", 19)] {
+            assert_eq!(
+                openshift_with(&kubernetes.parse().unwrap()),
+                minor,
+                "{kubernetes}"
+            );
+        }
+    }
 }

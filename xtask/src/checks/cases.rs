@@ -13,7 +13,7 @@ fn contents(release: &Release) -> Contents {
     Contents::of(&generated(release).unwrap()).unwrap()
 }
 
-fn pinned() -> Release {
+fn pinned(replaces: Option<&str>) -> Release {
     let digest = |name: &str| {
         (
             name.to_owned(),
@@ -21,13 +21,17 @@ fn pinned() -> Release {
         )
     };
     let given: BTreeMap<String, String> = IMAGES.map(digest).into();
-    Release::pinned("v0.1.0", Some("v0.0.9"), None, &given).unwrap()
+    Release::pinned("v0.1.0", replaces, None, &given).unwrap()
 }
 
 #[test]
 fn there_is_nothing_to_complain_about() {
-    let mut releases = vec![Release::checked_in(), Release::previous(), pinned()];
-    for release in releases.drain(..) {
+    for release in [
+        Release::checked_in(),
+        Release::previous(),
+        pinned(Some("v0.0.9")),
+        pinned(None),
+    ] {
         let findings = bundle(&contents(&release));
         assert!(findings.is_empty(), "{}:\n{}", release.tag(), findings.join("\n"));
     }
@@ -125,6 +129,11 @@ const CASES: &[Case] = &[
     ("check_operator_version_directory_name", |b| *at(b, "/spec/version") = json!("0.1.1")),
     ("check_network_policy_presence", |b| b.objects.push(json!({"kind": "NetworkPolicy", "metadata": {"name": "default-deny"}}))),
     ("check_api_version_constraints", |b| b.annotations["com.redhat.openshift.versions"] = json!("v4.12-v4.18")),
+    ("check_api_version_constraints", |b| b.annotations["com.redhat.openshift.versions"] = json!("=v4.17")),
+    ("check_api_version_constraints", |b| b.annotations["com.redhat.openshift.versions"] = json!("v4.18,v4.19")),
+    ("check_api_version_constraints", |b| { b.annotations.as_object_mut().unwrap().remove("com.redhat.openshift.versions"); }),
+    ("check_api_version_constraints", |b| *at(b, "/spec/minKubeVersion") = json!("1.31.1")),
+    ("check_api_version_constraints", |b| *at(b, "/spec/minKubeVersion") = json!("1.31")),
     ("basic-check-spec", |b| example(b, |all| { all[0].as_object_mut().unwrap().remove("spec"); })),
     ("olm-bundle-validation", |b| b.annotations["operators.operatorframework.io.bundle.mediatype.v1"] = json!("plain")),
     ("olm-bundle-validation", |b| b.containerfile = b.containerfile.replace("LABEL operators.operatorframework.io.bundle.package.v1", "LABEL package")),
@@ -174,20 +183,59 @@ fn each_check_has_a_case() {
     }
 }
 
+fn entry(release: &Release) -> Entry {
+    Entry {
+        image: release.tagged_image("metallb-operator-bundle"),
+        contents: contents(release),
+    }
+}
+
 fn catalog() -> Vec<Entry> {
     [Release::checked_in(), Release::previous()]
-        .map(|release| Entry {
-            image: release.tagged_image("metallb-operator-bundle"),
-            contents: contents(&release),
-        })
+        .map(|release| entry(&release))
         .into()
+}
+
+fn judged(bundles: &[Entry]) -> Vec<String> {
+    of_catalog(&documents(bundles).unwrap(), bundles)
 }
 
 #[test]
 fn there_is_nothing_to_complain_about_in_the_catalog() {
-    let bundles = catalog();
-    let findings = of_catalog(&documents(&bundles).unwrap(), &bundles);
+    let findings = judged(&catalog());
     assert!(findings.is_empty(), "{}", findings.join("\n"));
+}
+
+#[test]
+fn the_first_version_of_a_catalog_replaces_nothing() {
+    let findings = judged(&[entry(&pinned(None))]);
+    assert!(findings.is_empty(), "{}", findings.join("\n"));
+    let findings = judged(&[entry(&pinned(Some("v0.0.9")))]);
+    assert!(
+        findings[0].starts_with("check_replaces_availability: "),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn what_is_replaced_is_for_the_same_versions_of_openshift() {
+    for (new, old, available) in [
+        ("v4.19", "v4.18", true),
+        ("v4.18", "v4.18-v4.20", false),
+        ("v4.18", "v4.19", false),
+        ("=v4.20", "v4.18-v4.20", true),
+    ] {
+        let mut bundles = catalog();
+        for (bundle, range) in bundles.iter_mut().zip([new, old]) {
+            bundle.contents.annotations["com.redhat.openshift.versions"] = json!(range);
+        }
+        let findings = judged(&bundles);
+        assert_eq!(
+            findings.is_empty(),
+            available,
+            "{new} replaces {old}: {findings:?}"
+        );
+    }
 }
 
 type CatalogCase = (&'static str, fn(&mut Vec<Value>));
@@ -207,8 +255,8 @@ const CATALOG_CASES: &[CatalogCase] = &[
     ("check_upgrade_graph_loop", |d| d[1]["entries"][0]["replaces"] = json!("metallb-operator.v0.1.0")),
     ("check_replaces_availability", |d| d[1]["entries"][0]["replaces"] = json!("metallb-operator.v0.0.8")),
     ("check_operator_name_unique", |d| d[1]["entries"][0]["name"] = json!("metallb.v0.0.9")),
-    ("check_bundle_images_in_fbc", |d| d[2]["image"] = json!("")),
-    ("check_bundle_images_in_fbc", |d| d[2]["relatedImages"] = json!([])),
+    ("images", |d| d[2]["image"] = json!("")),
+    ("images", |d| d[2]["relatedImages"] = json!([])),
     ("check_olm_bundle_object_in_fbc", |d| d[2]["properties"][0]["type"] = json!("olm.bundle.object")),
     ("skipRange", |d| d[1]["entries"][1]["skipRange"] = json!(">=0.0.1 <=0.1.0")),
     ("skipRange", |d| d[1]["entries"][1]["skipRange"] = json!(">=0.0.10 <0.1.0")),

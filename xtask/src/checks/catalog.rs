@@ -1,7 +1,10 @@
 //! What `opm validate` and the pipelines' static checks say to a catalog, by their names where they have one.
 
-use super::{text, unless};
-use crate::{bundle::list, catalog::Entry};
+use super::{hub::openshift_versions, text, unless};
+use crate::{
+    bundle::{OPENSHIFT_VERSIONS, list},
+    catalog::Entry,
+};
 use semver::Version;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -17,7 +20,7 @@ pub(crate) fn complaints(documents: &[Value], bundles: &[Entry]) -> Vec<String> 
         ("check_upgrade_graph_loop", catalog.loops()),
         ("check_replaces_availability", catalog.replaces_availability()),
         ("check_operator_name_unique", catalog.name_unique()),
-        ("check_bundle_images_in_fbc", catalog.images()),
+        ("images", catalog.images()),
         ("check_olm_bundle_object_in_fbc", catalog.bundle_objects()),
         ("skipRange", catalog.skip_ranges()),
     ];
@@ -47,6 +50,11 @@ impl<'a> Catalog<'a> {
 
     fn step(&self, name: &str) -> Option<&'a Value> {
         self.steps().find(|step| step["name"] == name)
+    }
+
+    /// What was given for a bundle.
+    fn entry(&self, name: &str) -> Option<&'a Entry> {
+        self.bundles.iter().find(|entry| entry.contents.name() == name)
     }
 
     /// The entries that no other one replaces.
@@ -160,11 +168,24 @@ impl<'a> Catalog<'a> {
             .collect()
     }
 
+    /// What is replaced is there, for every version of `OpenShift` that the newer one is for: each of these has a catalog.
     fn replaces_availability(&self) -> Vec<String> {
+        let versions = |name: &str| {
+            openshift_versions(text(&self.entry(name)?.contents.annotations[OPENSHIFT_VERSIONS]))
+        };
         self.steps()
             .map(|step| (text(&step["name"]), text(&step["replaces"])))
-            .filter(|(_, replaces)| !replaces.is_empty() && self.step(replaces).is_none())
-            .map(|(name, replaces)| format!("{name} replaces {replaces}, which is not there"))
+            .filter(|(_, replaces)| !replaces.is_empty())
+            .filter_map(|(name, replaces)| {
+                if self.step(replaces).is_none() {
+                    return Some(format!("{name} replaces {replaces}, which is not there"));
+                }
+                let (new, old) = (versions(name)?, versions(replaces)?);
+                let available = old.contains(new.start()) && old.contains(new.end());
+                (!available).then(|| {
+                    format!("{name} replaces {replaces}, which is for fewer versions of OpenShift: align {OPENSHIFT_VERSIONS}")
+                })
+            })
             .collect()
     }
 
@@ -181,7 +202,7 @@ impl<'a> Catalog<'a> {
         let mut found = Vec::new();
         for bundle in self.of("olm.bundle") {
             let name = text(&bundle["name"]);
-            let Some(entry) = self.bundles.iter().find(|entry| entry.contents.name() == name) else {
+            let Some(entry) = self.entry(name) else {
                 found.push(format!("{name}: there is no such bundle"));
                 continue;
             };

@@ -1,10 +1,11 @@
 //! The static checks of the pipelines of the community's catalogs, by their names there; `checks::catalog` has those that
-//! look at several versions.
+//! look at several versions, `checks::submission` those of the file beside them.
 
 use super::{Check, check, is_empty, text, unless};
-use crate::bundle::{Contents, list};
+use crate::bundle::{Contents, OPENSHIFT_VERSIONS, list, openshift_with};
 use semver::Version;
 use serde_json::Value;
+use std::ops::RangeInclusive;
 
 pub(super) const CHECKS: &[Check] = &[
     check("check_required_fields", required_fields),
@@ -152,24 +153,61 @@ fn network_policy_presence(bundle: &Contents) -> Vec<String> {
         .collect()
 }
 
-/// A range of `OpenShift` versions must not begin below minKubeVersion (4.N has Kubernetes 1.N+13).
+/// A bundle with minKubeVersion says which versions of `OpenShift` it is for, and none of them has an older Kubernetes.
 fn api_version_constraints(bundle: &Contents) -> Vec<String> {
-    let range = text(&bundle.annotations["com.redhat.openshift.versions"]);
-    if range.is_empty() {
+    let oldest = &bundle.csv["spec"]["minKubeVersion"];
+    if is_empty(oldest) {
         return Vec::new();
     }
-    let oldest = range
-        .trim_start_matches('=')
-        .split('-')
-        .next()
-        .and_then(|version| version.trim_start_matches('v').strip_prefix("4."))
-        .and_then(|minor| minor.parse::<u64>().ok());
-    let needed =
-        Version::parse(text(&bundle.csv["spec"]["minKubeVersion"])).map_or(0, |version| version.minor);
+    let Ok(oldest) = Version::parse(text(oldest)) else {
+        return vec![format!("spec.minKubeVersion {oldest} is no semantic version")];
+    };
+    let (range, needed) = (
+        text(&bundle.annotations[OPENSHIFT_VERSIONS]),
+        openshift_with(&oldest),
+    );
     unless(
-        oldest.is_some_and(|minor| minor + 13 >= needed),
+        openshift_versions(range).is_some_and(|versions| *versions.start() >= needed),
         format!(
-            "com.redhat.openshift.versions {range:?} is malformed or begins before Kubernetes 1.{needed}"
+            "metadata/annotations.yaml: {OPENSHIFT_VERSIONS} {range:?} must be like v4.{needed} and not begin earlier, \
+             for minKubeVersion is {oldest}"
         ),
     )
+}
+
+/// The minor versions of `OpenShift` 4 in `vFIRST`, `=vONLY` or `vFIRST-vLAST`; all of them where nothing is said. Lists with commas
+/// are what pipelines warn of.
+pub(super) fn openshift_versions(range: &str) -> Option<RangeInclusive<u64>> {
+    let minor = |version: &str| -> Option<u64> {
+        let version = version.trim();
+        let version = version.strip_prefix('v').unwrap_or(version);
+        version.strip_prefix("4.")?.parse().ok()
+    };
+    let range = range.trim();
+    let versions = if range.is_empty() {
+        0..=u64::MAX
+    } else if let Some((first, last)) = range.split_once('-') {
+        minor(first)?..=minor(last)?
+    } else if let Some(only) = range.strip_prefix('=') {
+        minor(only)?..=minor(only)?
+    } else {
+        minor(range)?..=u64::MAX
+    };
+    (!versions.is_empty()).then_some(versions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::openshift_versions;
+
+    #[test]
+    fn versions_of_openshift_are_read_as_the_pipelines_do() {
+        assert_eq!(openshift_versions(""), Some(0..=u64::MAX));
+        assert_eq!(openshift_versions("v4.18"), Some(18..=u64::MAX));
+        assert_eq!(openshift_versions("=v4.18"), Some(18..=18));
+        assert_eq!(openshift_versions("4.18 - v4.20"), Some(18..=20));
+        for wrong in ["v4", "v3.11", "v4.20-v4.18", "v4.18,v4.19", "v4.18-", ">=4.18"] {
+            assert_eq!(openshift_versions(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -11,6 +11,8 @@ mod olm;
 mod optional;
 mod scorecard;
 mod sdk;
+#[cfg(test)]
+mod submission;
 
 pub(crate) use catalog::complaints as of_catalog;
 
