@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use serde_json::{Value, json};
 
 use crate::{
     Cluster,
     scenario::{
         install::{NAMESPACE, wait_available},
-        operator::metallb,
+        operator::{configure, metallb},
         workload::{SOON, fresh_namespace, remove_namespace, restart_speakers, serve_page, wait_page},
     },
     wait_for,
@@ -20,26 +21,15 @@ const ROLLOUT: Duration = Duration::from_secs(180);
 pub fn strict(cluster: &mut Cluster) -> Result<()> {
     let ns = "strict";
     fresh_namespace(cluster, ns)?;
-    set(cluster, "true")?;
+    set(cluster, &json!(true))?;
     let outcome = serve(cluster, ns);
-    set(cluster, "null")?;
+    set(cluster, &Value::Null)?;
     outcome?;
     remove_namespace(cluster, ns)
 }
 
-fn set(cluster: &Cluster, strict: &str) -> Result<()> {
-    let patch = format!(r#"{{"spec":{{"layer2":{{"strict":{strict}}}}}}}"#);
-    let args = [
-        "patch",
-        "metallb",
-        "-n",
-        NAMESPACE,
-        "metallb",
-        "--type=merge",
-        "-p",
-        &patch,
-    ];
-    cluster.kubectl(&args)?;
+fn set(cluster: &Cluster, strict: &Value) -> Result<()> {
+    configure(cluster, &json!({"layer2": {"strict": strict}}))?;
     wait_available(cluster, ROLLOUT)
 }
 
