@@ -1,6 +1,7 @@
 //! Cuts and kills, each undone before the next.
 
-use std::time::Duration;
+use std::fmt;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -52,7 +53,8 @@ pub(super) fn run(
         }
         for round in store.rounds(engine, part)..settings.rounds_of(engine) {
             let target = targets[round % targets.len()];
-            let outcomes = one(cluster, field, target, engine, part)
+            let mut pace = Pace::new();
+            let outcomes = one(cluster, field, target, engine, part, &mut pace)
                 .with_context(|| format!("{part}, round {round}, {} owns {}", target.owner, target.v4))?;
             let worst = outcomes
                 .iter()
@@ -60,7 +62,7 @@ pub(super) fn run(
                 .max()
                 .unwrap_or_default();
             progress.line(&format!(
-                "{engine} {part} {}/{}: {} ms at most, {}",
+                "{engine} {part} {}/{}: {} ms at most, {} ({pace})",
                 round + 1,
                 settings.rounds_of(engine),
                 worst.as_millis(),
@@ -70,6 +72,39 @@ pub(super) fn run(
         }
     }
     Ok(())
+}
+
+/// Where the time of a round goes.
+struct Pace {
+    last: Instant,
+    steps: Vec<(&'static str, Duration)>,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            steps: Vec::new(),
+        }
+    }
+
+    /// The step that ends now.
+    fn step(&mut self, name: &'static str) {
+        let now = Instant::now();
+        self.steps
+            .push((name, now.duration_since(std::mem::replace(&mut self.last, now))));
+    }
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Duration = self.steps.iter().map(|(_, time)| *time).sum();
+        write!(f, "{:.1} s", all.as_secs_f64())?;
+        for (name, time) in &self.steps {
+            write!(f, ", {name} {:.1}", time.as_secs_f64())?;
+        }
+        Ok(())
+    }
 }
 
 /// One target of each owner, so that the nodes take turns.
@@ -89,9 +124,11 @@ fn one(
     target: &Target,
     engine: Engine,
     part: &str,
+    pace: &mut Pace,
 ) -> Result<Vec<Outcome>> {
     let owner = target.owner.as_str();
     let watch = Watch::start(cluster, target, DATAGRAMS)?;
+    pace.step("streams");
     let mark = watch.mark();
     let old = pids_on(cluster, owner, engine.binary())?;
     match part {
@@ -101,6 +138,7 @@ fn one(
     }
     let answered = watch.wait_flow(&mark, STEADY, LONG);
     let outcomes = watch.stop();
+    pace.step("outage");
     match part {
         "link-cut" => {
             cluster.link(owner, true)?;
@@ -113,13 +151,13 @@ fn one(
             cluster.wait_nodes_ready(LONG)?;
             wait_new_speaker(cluster, owner, engine.binary(), &old)?;
         }
-        _ => {
-            wait_new_speaker(cluster, owner, engine.binary(), &old)?;
-            engine.renew(cluster, owner)?;
-        }
+        // Its pod is made anew whether or not the killed container is back by now.
+        _ => engine.renew(cluster, owner)?,
     }
+    pace.step("repair");
     answered?;
     field.wait_as_laid(cluster).context("after the round")?;
+    pace.step("as before");
     // Announcements of the return are over: nothing of it is left for the next round.
     std::thread::sleep(Duration::from_millis(500));
     outcomes

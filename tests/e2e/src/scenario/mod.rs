@@ -184,7 +184,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "planned-moves",
-        about: "drain and then a pulled cable, a preference: addresses move and nothing is lost",
+        about: "drain and then a pulled cable, out of service, a preference: addresses move and nothing is lost",
         run: layer2::moves::planned_moves,
     },
     Scenario {

@@ -1,4 +1,4 @@
-//! Moves on purpose: a drained node, a preference. Nothing is lost.
+//! Moves on purpose: a drained node, one that is out of service, a preference. Nothing is lost.
 
 use std::time::Duration;
 
@@ -16,7 +16,11 @@ use crate::{Cluster, scenario::workload::SOON, wait_for};
 /// The label that takes a node out of load balancing.
 pub const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
-/// Drains the owner and pulls its cable afterwards, then moves the address by preference and back.
+/// The taint by which an administrator says that a node is down for good.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
+/// Drains the owner and pulls its cable afterwards, then takes it out of service and back, then moves the address by preference
+/// and back.
 pub fn planned_moves(cluster: &mut Cluster) -> Result<()> {
     let field = Field::lay(cluster, "planned-moves")?;
     field.patient(true);
@@ -35,10 +39,16 @@ pub fn planned_moves(cluster: &mut Cluster) -> Result<()> {
     drop(watch);
     cluster.wait_nodes_ready(Duration::from_secs(120))?;
 
+    let tainted = out_of_service(cluster, &field)?;
+    figures.outcomes("out_of_service", &tainted);
     let preferred = prefer(cluster, &field)?;
     figures.outcomes("preference", &preferred);
     figures.write()?;
     lossless("drain, and the cable of the drained node pulled", &drained)?;
+    lossless(
+        "the taint of a node that is out of service, and its removal",
+        &tainted,
+    )?;
     lossless("a move by preference and back", &preferred)?;
     field.clear(cluster)
 }
@@ -67,6 +77,24 @@ fn drain(cluster: &Cluster, field: &Field) -> Result<Vec<Outcome>> {
     let mark = watch.mark();
     cluster.link(&target.owner, false)?;
     watch.wait_flow(&mark, Duration::from_secs(3), SOON)?;
+    watch.stop()
+}
+
+/// Taints the owner as out of service, and takes the taint away. The effect is the one that leaves
+/// the node's pods, its speaker among them, where they are.
+fn out_of_service(cluster: &Cluster, field: &Field) -> Result<Vec<Outcome>> {
+    let target = field.target();
+    let watch = Watch::start(cluster, target, DATAGRAMS)?;
+    let taint = format!("{OUT_OF_SERVICE}=nodeshutdown:NoSchedule");
+    cluster.kubectl(&["taint", "node", &target.owner, &taint])?;
+    let left = wait_left(cluster, field, &target.owner).context("after the taint");
+    cluster.kubectl(&["taint", "node", &target.owner, &format!("{OUT_OF_SERVICE}-")])?;
+    left?;
+    field
+        .wait_as_laid(cluster)
+        .context("after the taint was taken away")?;
+    let mark = watch.mark();
+    watch.wait_flow(&mark, STEADY, SOON)?;
     watch.stop()
 }
 
