@@ -194,7 +194,7 @@ enum Cmd {
         /// Cuts and kills of each kind
         #[arg(long, env = "L2_ROUNDS", default_value_t = 50)]
         rounds: usize,
-        /// The same of Go `MetalLB`, at most as many; a round of it takes longest
+        /// The same of Go `MetalLB`; a round of it takes longest
         #[arg(long, env = "L2_PEER_ROUNDS", default_value_t = 50)]
         peer_rounds: usize,
         /// Parts: link-cut, node-kill, speaker-kill, moves, resources, status, replies (all, if none is named)
@@ -386,7 +386,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         } => {
             let settings = bench::Settings {
                 rounds,
-                peer_rounds: peer_rounds.min(rounds),
+                peer_rounds,
                 parts,
                 peer: !ours_only,
                 fresh,
