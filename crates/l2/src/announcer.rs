@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use metallb_sansio::{Instant, Machine, Timers};
+use metallb_sansio::{Deadlines, Instant, Machine, Timers};
 
 use crate::announcing::Announcement;
+use crate::claims::Claims;
+use crate::doubt::Doubts;
 use crate::groups::Groups;
 use crate::link::{InterfaceIndex, Interfaces, Link};
 use crate::refresh::Refresh;
@@ -72,7 +74,9 @@ pub enum Output {
     ForeignClaim(ForeignClaim),
     /// A node of the cluster said that an address that we answer for is theirs. Each time.
     FriendlyClaim(ForeignClaim),
-    /// A station that may be of the cluster or not said that an address of ours is theirs.
+    /// A station that may be of the cluster or not said that an address of ours is theirs: its nodes are to be asked for their
+    /// hardware addresses. Said again, of one such claim, every quarter of a second as long as there are any; a second after
+    /// the first claim of a station it is judged.
     DoubtfulClaim(ForeignClaim),
     /// This node needs to hear the multicast group on the interface: the solicited-node group of an address that it
     /// answers for (RFC 4861 7.2.1). Said once when that begins.
@@ -216,10 +220,12 @@ pub struct Announcer {
     pub(crate) refresh: Refresh,
     /// Not all nodes of the cluster are known by their hardware addresses yet.
     pub(crate) doubtful: bool,
-    /// Since when each station has been in doubt.
-    pub(crate) doubts: BTreeMap<MacAddr, Instant>,
-    /// When each foreign claim was last reported, and when it was last answered by an announcement.
-    pub(crate) claims: BTreeMap<(IpAddr, MacAddr), Instant>,
+    pub(crate) doubts: Doubts,
+    /// When each foreign claim was last reported.
+    pub(crate) claims: Claims<Instant>,
+    /// When it is asked whether the conflict about an address lasts, and how often that was.
+    pub(crate) asks: Deadlines<IpAddr, u32>,
+    /// When foreign claims of an address were last answered by an announcement.
     pub(crate) defended: BTreeMap<IpAddr, Instant>,
     pub(crate) groups: Groups,
     /// The latest time told: frames come without one.
@@ -256,8 +262,8 @@ impl Announcer {
         self
     }
 
-    /// Whether there may be nodes of the cluster whose hardware addresses are not known yet: then nobody is held for a
-    /// stranger, but [`Output::DoubtfulClaim`] says that somebody should be.
+    /// Whether there may be nodes of the cluster whose hardware addresses are not known yet: then a station is held for a
+    /// stranger only when the nodes had time to tell theirs, and [`Output::DoubtfulClaim`] says that they are to be asked.
     pub const fn set_doubtful(&mut self, doubtful: bool) {
         self.doubtful = doubtful;
     }
@@ -387,12 +393,15 @@ impl Announcer {
         if self.held.remove(&address).is_some() {
             self.forget_due(address);
             self.follow_groups(address);
-            self.claims.retain(|(claimed, _), _| *claimed != address);
+            self.doubts.forget(address);
+            self.claims.forget(address);
+            self.asks.remove(&address);
             self.defended.remove(&address);
         }
     }
 
-    fn forget_due(&mut self, address: IpAddr) {
+    pub(crate) fn forget_due(&mut self, address: IpAddr) {
+        self.doubts.end_wait(address);
         self.due.retain(|due| match due {
             Due::Announce(announcement) => announcement.address() != address,
             Due::Probe { address: probed, .. } => *probed != address,
@@ -441,7 +450,7 @@ impl Machine for Announcer {
             } => self.own(now, address, interfaces, entry),
             Input::StandIn { address, macs } => self.stand_in(address, macs),
             Input::Disown(address) => self.disown(address),
-            Input::Friends(friends) => self.friends = friends,
+            Input::Friends(friends) => self.befriend(now, friends),
             Input::Reannounce(address) => self.reannounce(now, address),
             Input::LinkUp(index, link) => self.link_up(now, index, &link),
             Input::LinkDown(index) => {
@@ -452,11 +461,15 @@ impl Machine for Announcer {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.due.next()
+        let claims = self.doubts.next().into_iter().chain(self.asks.next());
+        self.due.next().into_iter().chain(claims).min()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         self.now = self.now.max(now);
+        // Before the end of a probing that waits for them.
+        self.doubts_tick(now);
+        self.asks_tick(now);
         while let Some(due) = self.due.pop_due(now) {
             match due {
                 Due::Announce(announcement) => self.announce(announcement, now),

@@ -7,7 +7,7 @@ use metallb_sansio::Instant;
 
 use crate::announcer::{Announcer, Due, Output, Role};
 use crate::answer::advertisement;
-use crate::conflict::{ASKING_ROUNDS, question};
+use crate::conflict::ASKING_ROUNDS;
 use crate::link::{InterfaceIndex, Link};
 use crate::wire::arp;
 use crate::wire::ethernet::MacAddr;
@@ -36,10 +36,7 @@ impl Announcer {
         let Some(held) = self.held.get(&announcement.address) else {
             return;
         };
-        let Role::Owner(interfaces) = &held.role else {
-            return;
-        };
-        if held.term != announcement.term {
+        if !matches!(held.role, Role::Owner(_)) || held.term != announcement.term {
             return;
         }
         let due = |round: usize| {
@@ -47,22 +44,11 @@ impl Announcer {
                 .get(round)
                 .map(|ms| announcement.started + Duration::from_millis(*ms))
         };
-        let mut questions = Vec::new();
         let asks = announcement.asks && announcement.round < ASKING_ROUNDS;
-        for (index, link) in self.links.iter().filter(|_| asks) {
-            if announcement.interface.is_none_or(|only| only == *index)
-                && link.carries(announcement.address)
-                && interfaces.allows(&link.name)
-            {
-                questions.push((*index, question(announcement.address, link)));
-            }
-        }
         self.send_unsolicited(announcement.address, announcement.interface);
-        self.outputs.extend(
-            questions
-                .into_iter()
-                .map(|(interface, frame)| Output::Send { interface, frame }),
-        );
+        if asks {
+            self.ask(announcement.address, announcement.interface);
+        }
 
         while due(announcement.round).is_some_and(|at| at <= now) {
             announcement.round += 1;

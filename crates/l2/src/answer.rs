@@ -78,6 +78,10 @@ impl Announcer {
         let probe = packet.source.is_unspecified();
         if probe {
             self.probed_by(interface, target.into(), frame.source());
+        } else {
+            // Whoever asks says who it is, as in ARP (RFC 4861 7.2.3).
+            let mac = source_mac.unwrap_or(frame.source());
+            self.claimed(interface, packet.source.into(), mac);
         }
         let asked = frame.destination() == own_mac
             || frame.destination() == ndp::multicast_mac(ndp::solicited_node(target));
@@ -142,7 +146,7 @@ impl Announcer {
         if self.friends.contains(&mac) {
             self.outputs.push_back(Output::FriendlyClaim(claim));
         } else {
-            self.foreign_claim(claim);
+            self.foreign_claim(claim, false);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use metallb_sansio::{Instant, SeededRng};
 
 use crate::announcer::{Announcer, ConflictPolicy, Due, ForeignClaim, Output, Probing, Role};
+use crate::doubt::DOUBT;
 use crate::link::{InterfaceIndex, Link};
 use crate::wire::arp::{self, Operation};
 use crate::wire::ethernet::MacAddr;
@@ -28,17 +29,6 @@ pub const BLOCKED_FOR: Duration = Duration::from_secs(10);
 pub const DEFEND_EVERY: Duration = Duration::from_secs(10);
 /// Rounds of announcements that also ask whether somebody else has the address.
 pub(crate) const ASKING_ROUNDS: usize = 2;
-/// How often the same foreign claim is reported.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// How long a station is not called a stranger when it may be a node of which no hardware address is known: the nodes'
-/// kernels are asked meanwhile.
-const DOUBT: Duration = Duration::from_secs(1);
-/// After how long the same question is asked anew.
-const DOUBT_AGAIN: Duration = Duration::from_secs(30);
-/// How long a claim is news.
-const RECENT: Duration = Duration::from_secs(60);
-/// Foreign claims remembered: a hostile station may claim with many hardware addresses.
-const CLAIMS_MAX: usize = 1_024;
 
 impl Announcer {
     /// Sets the first probe.
@@ -64,7 +54,7 @@ impl Announcer {
     }
 
     /// Chance that differs from node to node and address to address, and needs no seed: hardware addresses are unique.
-    fn chance(&self, address: IpAddr, round: u32) -> SeededRng {
+    pub(crate) fn chance(&self, address: IpAddr, round: u32) -> SeededRng {
         let own = self.links.values().next().map_or([0; 6], |link| link.mac.0);
         let octets = match address {
             IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
@@ -89,11 +79,14 @@ impl Announcer {
             return;
         };
         if round >= PROBES {
-            self.outputs.push_back(Output::Probed {
-                address,
-                taken_by: None,
-            });
-            self.begin(now, address, false);
+            // Stations that are in doubt by now are known when that is over.
+            if round == PROBES && self.doubts.are_about(address) {
+                self.doubts.wait(address);
+                let round = round + 1;
+                self.due.set(now + DOUBT, Due::Probe { address, term, round });
+            } else {
+                self.end_probing(now, address);
+            }
             return;
         }
         for (index, link) in &self.links {
@@ -112,6 +105,25 @@ impl Announcer {
         self.due.set(now + self.probe_pause(address, round), next);
     }
 
+    /// Whether it is still being found out whether somebody outside the cluster has the address.
+    pub(crate) fn is_probing(&self, address: IpAddr) -> bool {
+        matches!(
+            self.held.get(&address).map(|held| &held.role),
+            Some(Role::Probing(_))
+        )
+    }
+
+    /// Nobody has the address that was probed for.
+    pub(crate) fn end_probing(&mut self, now: Instant, address: IpAddr) {
+        if self.is_probing(address) {
+            self.outputs.push_back(Output::Probed {
+                address,
+                taken_by: None,
+            });
+            self.begin(now, address, false);
+        }
+    }
+
     /// Somebody probes for an address: while we do too, whoever is not of the cluster wins (RFC 5227 2.1.1). When the address
     /// is ours, our answer is the defence.
     pub(crate) fn probed_by(&mut self, interface: InterfaceIndex, address: IpAddr, mac: MacAddr) {
@@ -119,41 +131,40 @@ impl Announcer {
         if own || self.friends.contains(&mac) || !self.holds_on(address, interface) {
             return;
         }
-        if matches!(
-            self.held.get(&address).map(|held| &held.role),
-            Some(Role::Probing(_))
-        ) {
-            self.foreign_claim(ForeignClaim {
+        if self.is_probing(address) {
+            let claim = ForeignClaim {
                 address,
                 mac,
                 interface,
-            });
+            };
+            self.foreign_claim(claim, true);
+        }
+    }
+
+    /// A station that is not known to be of the cluster claims an address that is ours, or asks for it as we do.
+    pub(crate) fn foreign_claim(&mut self, claim: ForeignClaim, asks: bool) {
+        // For an owner that is away we answer, but its address is its own affair.
+        let owned = self
+            .held
+            .get(&claim.address)
+            .is_some_and(|held| held.role.interfaces().is_some());
+        if owned && !self.doubts_still(claim, asks) {
+            self.certain_claim(claim);
         }
     }
 
     /// A station outside the cluster claims an address that is ours.
-    pub(crate) fn foreign_claim(&mut self, claim: ForeignClaim) {
+    pub(crate) fn certain_claim(&mut self, claim: ForeignClaim) {
         let (now, address) = (self.now, claim.address);
-        if self.doubtful && self.doubts_still(now, claim.mac) {
-            self.outputs.push_back(Output::DoubtfulClaim(claim));
-            return;
+        if self.note_claim(claim) {
+            self.outputs.push_back(Output::ForeignClaim(claim));
         }
         let Some(held) = self.held.get_mut(&address) else {
             return;
         };
-        // For an owner that is away we answer, but its address is its own affair.
         let Some(interfaces) = held.role.interfaces().cloned() else {
             return;
         };
-        let last = self.claims.get(&(address, claim.mac)).copied();
-        let report = last.is_none_or(|last| now - last >= REPORT_EVERY);
-        if last.is_none() && self.claims.len() >= CLAIMS_MAX {
-            self.claims.retain(|_, at| now - *at <= RECENT);
-        }
-        if report && (last.is_some() || self.claims.len() < CLAIMS_MAX) {
-            self.claims.insert((address, claim.mac), now);
-            self.outputs.push_back(Output::ForeignClaim(claim));
-        }
         let (probing, term) = (matches!(held.role, Role::Probing(_)), held.term);
         if probing {
             self.outputs.push_back(Output::Probed {
@@ -165,11 +176,7 @@ impl Announcer {
             ConflictPolicy::Block => {
                 if !matches!(held.role, Role::Blocked(_)) {
                     held.role = Role::Blocked(interfaces);
-                    self.due.retain(|due| match due {
-                        Due::Announce(announcement) => announcement.address() != address,
-                        Due::Probe { address: probed, .. } => *probed != address,
-                        Due::Refresh => true,
-                    });
+                    self.forget_due(address);
                     let again = Due::Probe {
                         address,
                         term,
@@ -189,21 +196,6 @@ impl Announcer {
                 }
             }
         }
-    }
-
-    /// Whether it is too early to call the station a stranger.
-    fn doubts_still(&mut self, now: Instant, mac: MacAddr) -> bool {
-        self.doubts.retain(|_, since| now - *since < DOUBT_AGAIN);
-        if self.doubts.len() >= CLAIMS_MAX && !self.doubts.contains_key(&mac) {
-            return true;
-        }
-        now - *self.doubts.entry(mac).or_insert(now) < DOUBT
-    }
-
-    /// The foreign stations that claimed an address of ours within the last minute, in order.
-    pub fn conflicts(&self, now: Instant) -> impl Iterator<Item = (IpAddr, MacAddr)> + '_ {
-        let recent = self.claims.iter().filter(move |(_, at)| now - **at <= RECENT);
-        recent.map(|(claim, _)| *claim)
     }
 }
 

@@ -8,10 +8,13 @@
 pub mod announcer;
 mod announcing;
 mod answer;
+mod claims;
 mod conflict;
+mod doubt;
 mod groups;
 pub mod link;
 mod refresh;
+mod standing;
 pub mod wire;
 
 #[cfg(test)]

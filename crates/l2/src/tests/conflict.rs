@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use metallb_sansio::{Instant, Machine};
 
-use super::announcer::{
-    ADDRESS, CLIENT_MAC, OTHER, announcer, drain, frames, link, mac, own, request, run_out,
-};
+use super::announcer::{ADDRESS, CLIENT_MAC, OTHER, announcer, drain, frames, link, mac, own, request};
 use crate::announcer::{BLOCKED_FOR, PROBE_FOR};
 use crate::wire::arp::Repr;
 use crate::wire::ethernet::Frame;
@@ -157,9 +155,10 @@ fn a_taken_address_is_announced_left_alone_or_defended_by_policy() {
             assert!(frames_sent(&mut a) && answers(&mut a) == 1);
         } else {
             // It claims the address again, twice: reported at most once a second, and answered when it is defended.
-            run_out(&mut a);
             let now = start + Duration::from_secs(20);
+            // What is left of the announcing, and a question whether the conflict lasts.
             a.handle_timeout(now);
+            drain(&mut a);
             a.handle_frame(1, &foreign);
             a.handle_frame(1, &foreign);
             let outputs = drain(&mut a);
@@ -253,4 +252,64 @@ fn groups_are_joined_once_and_anew_when_a_link_returns() {
     assert_eq!(changes(&mut a), [Output::Join(1, group)]);
     a.handle(Instant::ZERO, Input::Disown(target(2).into()));
     assert_eq!(changes(&mut a), [Output::Part(1, group)]);
+}
+
+/// Whoever asks with an address of ours as its own claims it, as in ARP.
+#[test]
+fn a_solicitation_from_an_address_of_ours_is_a_claim_of_it() {
+    let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+    let (sender, named, friend) = (mac(0x66), mac(0x67), mac(0x55));
+    let asks = |source, target, source_mac, from: MacAddr| {
+        let group = ndp::solicited_node(target);
+        let message = ndp::Message::Solicitation { target, source_mac };
+        ndp::Repr {
+            source,
+            destination: group,
+            message,
+        }
+        .emit(ndp::multicast_mac(group), from)
+    };
+    let router: Ipv6Addr = "2001:db8::1".parse().expect("address");
+    let claim = |mac| ForeignClaim {
+        address: address.into(),
+        mac,
+        interface: 1,
+    };
+    let owner = || {
+        let mut a = Announcer::new();
+        a.handle(Instant::ZERO, Input::LinkUp(1, link(1)));
+        a.handle(Instant::ZERO, Input::LinkUp(2, link(2)));
+        a.handle(Instant::ZERO, Input::Friends(Arc::new([friend].into())));
+        let own = Input::Own {
+            address: address.into(),
+            interfaces: Interfaces::All,
+            entry: Entry::Announce,
+        };
+        a.handle(Instant::ZERO, own);
+        drain(&mut a);
+        a
+    };
+    let cases = [
+        (
+            asks(address, router, Some(named), sender),
+            vec![Output::ForeignClaim(claim(named))],
+        ),
+        (
+            asks(address, router, None, sender),
+            vec![Output::ForeignClaim(claim(sender))],
+        ),
+        (
+            asks(address, router, Some(friend), friend),
+            vec![Output::FriendlyClaim(claim(friend))],
+        ),
+        (asks(address, router, Some(mac(2)), mac(2)), vec![]),
+        (asks(address, router, Some(MacAddr::BROADCAST), sender), vec![]),
+        (asks(router, router, Some(sender), sender), vec![]),
+        (asks(Ipv6Addr::UNSPECIFIED, router, None, sender), vec![]),
+    ];
+    for (number, (frame, expected)) in cases.into_iter().enumerate() {
+        let mut a = owner();
+        a.handle_frame(1, &frame);
+        assert_eq!(drain(&mut a), expected, "case {number}");
+    }
 }

@@ -1,4 +1,6 @@
 mod announcer;
 mod conflict;
+mod doubt;
 mod rules;
+mod standing;
 mod times;
