@@ -17,6 +17,7 @@ use crate::wire::ethernet::MacAddr;
 
 pub use crate::announcing::ANNOUNCE_AT_MS;
 pub use crate::conflict::{BLOCKED_FOR, DEFEND_EVERY, PROBE_FOR};
+pub use crate::policy::{ConflictPolicy, Entry, Probing};
 pub use crate::refresh::REFRESH_MIN;
 
 /// What the announcer is told.
@@ -70,7 +71,7 @@ pub enum Output {
         frame: Vec<u8>,
     },
     /// A station outside the cluster said that an address of ours is theirs. Said at most once a second for each address
-    /// and station.
+    /// and station; as long as it answers, it is asked again every 15 to 20 s.
     ForeignClaim(ForeignClaim),
     /// A node of the cluster said that an address that we answer for is theirs. Each time.
     FriendlyClaim(ForeignClaim),
@@ -90,41 +91,6 @@ pub enum Output {
         /// The station that has it already.
         taken_by: Option<MacAddr>,
     },
-}
-
-/// How an address becomes ours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Entry {
-    /// It is announced at once: it was ours, or another node's, before. Whether somebody else has it is asked meanwhile.
-    #[default]
-    Announce,
-    /// Nobody of ours ever announced it: it is probed before (RFC 5227 2.1.1, RFC 4862 5.4), for as long as [`Probing`] says.
-    /// Until then it is neither answered for nor announced.
-    Probe,
-}
-
-/// How addresses first owned are probed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Probing {
-    /// Three probes within [`PROBE_FOR`].
-    #[default]
-    Fast,
-    /// With the times of RFC 5227 2.1.1, which take 4 to 7 s.
-    Full,
-    /// Not at all.
-    None,
-}
-
-/// What to do when somebody outside the cluster has an address of ours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ConflictPolicy {
-    /// Announce it all the same and say so: routers with proxy ARP answer for everything.
-    #[default]
-    Warn,
-    /// Leave it alone as long as the other answers; asked again every [`BLOCKED_FOR`].
-    Block,
-    /// Announce it, and once more whenever somebody else does, at most every [`DEFEND_EVERY`] (RFC 5227 2.4 c).
-    Defend,
 }
 
 /// A claim of an address that this node answers for.

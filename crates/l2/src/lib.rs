@@ -13,6 +13,7 @@ mod conflict;
 mod doubt;
 mod groups;
 pub mod link;
+mod policy;
 mod refresh;
 mod standing;
 pub mod wire;

@@ -123,15 +123,20 @@ fn who_turns_out_to_be_a_node_made_no_conflict() {
     assert_eq!(a.poll_timeout(), None);
 }
 
-/// A station that was called a stranger is none when it turns out to be a node later.
+/// A station that was called a stranger is none when it turns out to be a node later, and what was left to it is asked for anew.
 #[test]
 fn a_conflict_with_a_node_is_over_when_that_is_known() {
-    let mut a = announcer();
-    hear(&mut a, START, &reply(ADDRESS, STRANGER));
-    run_until(&mut a, START + ms(2_000));
-    drain(&mut a);
-    befriend(&mut a, START + ms(2_000), STRANGER);
-    assert_eq!(a.conflicts(START + ms(2_000)).count(), 0);
+    for policy in [ConflictPolicy::Warn, ConflictPolicy::Block] {
+        let mut a = probing(policy);
+        hear(&mut a, START, &reply(OTHER, STRANGER));
+        run_until(&mut a, START + ms(2_000));
+        assert_eq!(a.conflicts(START + ms(2_000)).count(), 1);
+        assert_eq!(answers(&mut a), policy == ConflictPolicy::Warn);
+        befriend(&mut a, START + ms(2_000), STRANGER);
+        assert_eq!(a.conflicts(START + ms(2_000)).count(), 0);
+        run_until(&mut a, START + ms(2_300));
+        assert!(answers(&mut a), "{policy:?}");
+    }
 }
 
 #[test]
