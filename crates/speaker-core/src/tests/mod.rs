@@ -1,5 +1,6 @@
 mod engine;
 mod planner;
+mod strangers;
 mod told;
 
 use std::collections::BTreeSet;
