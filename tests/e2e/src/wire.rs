@@ -197,6 +197,13 @@ impl Cluster {
         Wire::open(&namespace, lan_host(NUMBER), hears)
     }
 
+    /// A raw socket of a place with the addresses `host` that asks as if `source` were its own; it does not hear.
+    pub fn asks_as(&self, part: &str, host: Pair, source: Pair) -> Result<Wire> {
+        let wire = Wire::open(&self.plan().netns(part), host, false)?;
+        let own = (source.v4, source.v6);
+        Ok(Wire { own, ..wire })
+    }
+
     /// Who answers for each of the addresses: names of nodes, hardware addresses of others. All are asked at once, and
     /// 300 ms are waited for the last answer.
     pub fn owners(&self, addresses: &[IpAddr]) -> Result<BTreeMap<IpAddr, BTreeSet<String>>> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Cluster,
     lan::LAN_BRIDGE,
-    plan::{gateway, lan_host},
+    plan::{Pair, gateway, lan_host},
     scenario::{
         clean::run_in,
         workload::{SOON, fresh_namespace, remove_namespace, wait_event},
@@ -42,7 +42,7 @@ fn asked_for(name: &str, addresses: [&str; 2]) -> serde_json::Value {
 }
 
 /// An address that a stranger has is announced all the same, and an Event names the stranger; so does one for an address
-/// that it takes later.
+/// that it takes later, in both families.
 pub fn foreign_host(cluster: &mut Cluster) -> Result<()> {
     fresh_namespace(cluster, NS)?;
     advertise(cluster, &json!({}))?;
@@ -77,7 +77,9 @@ fn conflicts(cluster: &Cluster) -> Result<()> {
             },
         )?;
     }
-    wait_event(cluster, NS, "first", "addressConflict", &[&mac])?;
+    for address in FIRST {
+        wait_event(cluster, NS, "first", "addressConflict", &[&mac, address])?;
+    }
 
     for address in addresses["later"] {
         wait_for(&format!("one node to answer for {address}"), SOON, || {
@@ -93,9 +95,19 @@ fn conflicts(cluster: &Cluster) -> Result<()> {
         .exec(STRANGER, "arping")?
         .args(["-U", "-c", "1", "-w", "1", "-I", "eth0", LATER[0]])
         .output()?;
-    wait_event(cluster, NS, "later", "addressConflict", &[&mac])?;
-    let mut figures = Figures::new("foreign-host");
+    wait_event(cluster, NS, "later", "addressConflict", &[&mac, LATER[0]])?;
     let told = start.elapsed().min(Duration::from_secs(3600)).as_secs_f64() * 1e3;
+    // In IPv6 a host that does no duplicate address detection is first heard when it asks for a neighbour.
+    let [v4, v6] = LATER;
+    let source = Pair {
+        v4: v4.parse().context("an IPv4 address")?,
+        v6: v6.parse().context("an IPv6 address")?,
+    };
+    cluster
+        .asks_as(STRANGER, lan_host(NUMBER), source)?
+        .ask(gateway().v6.into())?;
+    wait_event(cluster, NS, "later", "addressConflict", &[&mac, v6])?;
+    let mut figures = Figures::new("foreign-host");
     figures.add(
         "later_claim_event_ms",
         "ms",
