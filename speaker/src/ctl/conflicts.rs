@@ -23,10 +23,17 @@ const OVER: Duration = Duration::from_secs(60);
 pub(super) struct Conflicts {
     node: String,
     policy: ConflictPolicy,
-    /// Who had each address when it was last told, and when.
-    told: BTreeMap<IpAddr, (MacAddr, Instant)>,
-    /// When each was heard last.
-    heard: BTreeMap<IpAddr, Instant>,
+    /// When each conflict was last told, as long as it is not told again: [`PACE`] leaves few of one address.
+    told: BTreeMap<(IpAddr, MacAddr), Instant>,
+    heard: BTreeMap<IpAddr, Heard>,
+}
+
+/// What was heard about one address.
+struct Heard {
+    /// The station that statuses name, and when it was heard last.
+    named: (MacAddr, Instant),
+    /// When any station was.
+    last: Instant,
 }
 
 impl Conflicts {
@@ -41,11 +48,12 @@ impl Conflicts {
 
     /// Whether it is time to tell of this one.
     fn due(&mut self, now: Instant, address: IpAddr, mac: MacAddr) -> bool {
-        self.told.retain(|_, (_, at)| now.duration_since(*at) < AGAIN);
-        let last = self.told.get(&address);
-        let due = last.is_none_or(|(known, at)| *known != mac && now.duration_since(*at) >= PACE);
+        self.told.retain(|_, at| now.duration_since(*at) < AGAIN);
+        let stations = (address, MacAddr::ZERO)..=(address, MacAddr::BROADCAST);
+        let mut others = self.told.range(stations);
+        let due = others.all(|((_, known), at)| *known != mac && now.duration_since(*at) >= PACE);
         if due {
-            self.told.insert(address, (mac, now));
+            self.told.insert((address, mac), now);
         }
         due
     }
@@ -59,7 +67,6 @@ impl Conflicts {
         services: impl Iterator<Item = (&'a ServiceKey, &'a str)>,
     ) {
         let now = Instant::now();
-        self.heard.insert(address, now);
         if !self.due(now, address, conflict.mac) {
             return;
         }
@@ -83,16 +90,33 @@ impl Conflicts {
         }
     }
 
+    /// Whether statuses are to name this station. Of several with one address, the one that is named stays as long as it is
+    /// heard: they take turns in what is heard last.
+    pub(super) fn names(&mut self, now: Instant, address: IpAddr, mac: MacAddr) -> bool {
+        let first = Heard {
+            named: (mac, now),
+            last: now,
+        };
+        let heard = self.heard.entry(address).or_insert(first);
+        heard.last = now;
+        let (named, at) = heard.named;
+        let names = named == mac || now.duration_since(at) >= OVER;
+        if names {
+            heard.named = (mac, now);
+        }
+        names
+    }
+
     /// The addresses of which nothing was heard any more.
     pub(super) fn over(&mut self) -> Vec<IpAddr> {
-        let over = |at: &Instant| at.elapsed() >= OVER;
+        let over = |heard: &Heard| heard.last.elapsed() >= OVER;
         let gone: Vec<IpAddr> = self
             .heard
             .iter()
-            .filter(|(_, at)| over(at))
+            .filter(|(_, heard)| over(heard))
             .map(|(address, _)| *address)
             .collect();
-        self.heard.retain(|_, at| !over(at));
+        self.heard.retain(|_, heard| !over(heard));
         gone
     }
 
@@ -114,6 +138,41 @@ impl Conflicts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Both are heard whenever it is asked whether the conflict lasts.
+    #[test]
+    fn two_stations_with_one_address_are_told_once_each() {
+        let mut conflicts = Conflicts::new("n1", ConflictPolicy::Warn);
+        let (start, address) = (Instant::now(), IpAddr::from([192, 0, 2, 10]));
+        let macs = [1, 2].map(|last| MacAddr([2, 0, 0, 0, 0, last]));
+        let mut told = [0, 0];
+        for second in (0..600).step_by(17) {
+            let now = start + Duration::from_secs(second);
+            for (mac, told) in macs.iter().zip(&mut told) {
+                *told += usize::from(conflicts.due(now, address, *mac));
+            }
+        }
+        assert_eq!(told, [1, 1]);
+    }
+
+    #[test]
+    fn statuses_name_one_station_as_long_as_it_is_heard() {
+        let mut conflicts = Conflicts::new("n1", ConflictPolicy::Warn);
+        let (start, address) = (Instant::now(), IpAddr::from([192, 0, 2, 10]));
+        let (one, other) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+        for (second, mac, expected) in [
+            (0, one, true),
+            (1, other, false),
+            (30, other, false),
+            (50, one, true),
+            (109, other, false),
+            (110, other, true),
+            (111, one, false),
+        ] {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(conflicts.names(now, address, mac), expected, "{second} s, {mac}");
+        }
+    }
 
     #[test]
     fn nobody_is_flooded() {

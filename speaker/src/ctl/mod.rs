@@ -299,6 +299,10 @@ impl Control {
         for (address, conflict) in &news.conflicts {
             let services = self.assigned.having(*address);
             self.conflicts.tell(&self.events, *address, conflict, services);
+            let now = std::time::Instant::now();
+            if !self.conflicts.names(now, *address, conflict.mac) {
+                continue;
+            }
             for (key, assignment) in self.assigned.conflict(*address, Some(conflict)) {
                 self.statuses.assign(key, assignment);
             }
