@@ -193,6 +193,8 @@ pub struct Announcer {
     pub(crate) asks: Deadlines<IpAddr, u32>,
     /// When foreign claims of an address were last answered by an announcement.
     pub(crate) defended: BTreeMap<IpAddr, Instant>,
+    /// Addresses for which answers began or ended, until somebody asks.
+    pub(crate) turned: BTreeSet<IpAddr>,
     pub(crate) groups: Groups,
     /// The latest time told: frames come without one.
     pub(crate) now: Instant,
@@ -335,6 +337,9 @@ impl Announcer {
         let Some(interfaces) = held.role.interfaces().cloned() else {
             return;
         };
+        if !matches!(held.role, Role::Owner(_)) {
+            self.turned.insert(address);
+        }
         *held = Held {
             role: Role::Owner(interfaces),
             term,

@@ -175,6 +175,9 @@ impl Announcer {
         match self.policy {
             ConflictPolicy::Block => {
                 if !matches!(held.role, Role::Blocked(_)) {
+                    if !probing {
+                        self.turned.insert(address);
+                    }
                     held.role = Role::Blocked(interfaces);
                     self.forget_due(address);
                     let again = Due::Probe {
