@@ -19,7 +19,7 @@ use crate::nodeprobe::NodeProbe;
 use crate::service::{Digests, Service};
 use crate::strict::{STAND_IN_MAX, Strict};
 use crate::talk::Talk;
-use crate::{Cause, Change, Directive, MemberReport, ServiceKey, ServiceReport};
+use crate::{Cause, Change, Directive, MemberReport, ServiceKey, ServiceReport, Unanswered};
 
 /// What an engine is made of.
 pub type EngineConfig = metallb_member::Config;
@@ -375,6 +375,10 @@ impl Engine {
             }
         }
         let allowed = own.then(|| service.allowed(self.node()));
+        let (answered, unanswered) = match &allowed {
+            Some(allowed) => self.answers(service, allowed),
+            None => Default::default(),
+        };
         let names = self.announcer.links().values().filter(|link| {
             addresses.iter().any(|address| link.carries(*address))
                 && allowed.as_ref().is_some_and(|i| i.allows(&link.name))
@@ -383,13 +387,18 @@ impl Engine {
             service: key.clone(),
             owner: service.owner.clone(),
             go: service.is_go(),
-            waits_for_lease: own && !addresses.iter().all(|address| self.is_granted(*address)),
+            waits_for_lease: unanswered.iter().any(|(_, why)| *why == Unanswered::Lease),
+            answered,
+            unanswered,
             acting: service.acting.clone(),
             standings,
             liveness_ignored,
             usability_ignored: service.usability_ignored,
             interfaces: names.map(|link| Arc::clone(&link.name)).collect(),
-            restricted: matches!(allowed, Some(metallb_l2::Interfaces::Named(_))),
+            restriction: allowed.and_then(|allowed| match allowed {
+                metallb_l2::Interfaces::All => None,
+                metallb_l2::Interfaces::Named(names) => Some(names),
+            }),
             addresses,
         }
     }

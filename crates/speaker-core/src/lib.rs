@@ -41,7 +41,7 @@ pub use engine::{Engine, EngineConfig, Input, LINGER, Options, Output};
 pub use handover::TOLD_LASTS;
 pub use plan::{Directive, Plan, ServiceKey};
 pub use planner::Planner;
-pub use report::{Cause, Change, MemberReport, ServiceReport};
+pub use report::{Cause, Change, MemberReport, ServiceReport, Unanswered};
 pub use world::{World, WorldInput};
 
 pub use metallb_election as election;

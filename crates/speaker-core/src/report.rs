@@ -1,12 +1,14 @@
 //! What the engine tells about itself: changes as they happen, and its whole state on request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use metallb_election::{NodeName, Standing};
+use metallb_l2::{Interfaces, Owned};
 
-use crate::ServiceKey;
+use crate::service::Service;
+use crate::{Engine, ServiceKey};
 
 /// Why an owner changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,31 @@ pub struct Change {
     pub cause: Cause,
 }
 
+/// Why this node does not answer for an address of a service that it owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// Its Lease does not say so yet, or any more; see [`Options::strict`](crate::Options::strict).
+    Lease,
+    /// No interface that the advertisements allow is usable for an address of its family.
+    NoInterface,
+    /// Whether a station outside the cluster has it is being found out.
+    Probing,
+    /// A station outside the cluster has it, and is left alone.
+    Conflict,
+}
+
+impl Unanswered {
+    /// The word for logs and machine readers.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Lease => "waitsForLease",
+            Self::NoInterface => "noUsableInterface",
+            Self::Probing => "probing",
+            Self::Conflict => "addressConflict",
+        }
+    }
+}
+
 /// How a service stands in the view of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceReport {
@@ -49,7 +76,12 @@ pub struct ServiceReport {
     pub owner: Option<NodeName>,
     /// Speakers of Go `MetalLB` announce it: `standings` tell which of them by rank.
     pub go: bool,
-    /// This node owns it, but must not answer before its Leases say so; see [`Options::strict`](crate::Options::strict).
+    /// When this node owns it: the addresses that it answers for.
+    pub answered: Vec<IpAddr>,
+    /// When this node owns it: the other addresses, and why it does not answer for them.
+    pub unanswered: Vec<(IpAddr, Unanswered)>,
+    /// This node owns it, but must not answer for all of it before its Leases say so; see
+    /// [`Options::strict`](crate::Options::strict).
     pub waits_for_lease: bool,
     /// Who answers for it: the owner, or while the owner's speaker is away whoever stands in for it.
     pub acting: Option<NodeName>,
@@ -59,11 +91,10 @@ pub struct ServiceReport {
     pub liveness_ignored: bool,
     /// No live candidate has the interfaces it needs, so that was ignored, and nobody can answer.
     pub usability_ignored: bool,
-    /// When this node owns it: the interfaces on which it answers for the first address, by name. Empty although it
-    /// owns it means that none of the allowed interfaces is usable, and nobody answers.
+    /// When this node owns it: the interfaces that are usable for one of its addresses at least, by name.
     pub interfaces: Vec<Arc<str>>,
-    /// When this node owns it: whether an advertisement restricts the interfaces.
-    pub restricted: bool,
+    /// When this node owns it: the only interfaces that its advertisements allow; `None` when they allow all.
+    pub restriction: Option<Arc<BTreeSet<Arc<str>>>>,
 }
 
 /// How a node stands in membership, for reports.
@@ -73,4 +104,39 @@ pub struct MemberReport {
     pub node: NodeName,
     /// Its state; `None` for ourselves.
     pub state: Option<metallb_member::PeerState>,
+}
+
+impl Engine {
+    /// The addresses of our services for which answers have begun or ended since this was last asked, by what probes or other
+    /// stations said. What follows from links, Leases and plans is not among them.
+    pub fn take_turned(&mut self) -> BTreeSet<IpAddr> {
+        self.announcer.take_turned()
+    }
+
+    /// Of a service that this node owns: the addresses that it answers for, and why not for the others.
+    pub(crate) fn answers(
+        &self,
+        service: &Service,
+        allowed: &Interfaces,
+    ) -> (Vec<IpAddr>, Vec<(IpAddr, Unanswered)>) {
+        let (mut answered, mut unanswered) = (Vec::new(), Vec::new());
+        for address in service.addresses().iter() {
+            let why = if !self.is_granted(*address) {
+                Unanswered::Lease
+            } else if !self.announcer.can_announce(*address, allowed) {
+                Unanswered::NoInterface
+            } else {
+                match self.announcer.owned_as(*address) {
+                    Some(Owned::Answered) => {
+                        answered.push(*address);
+                        continue;
+                    }
+                    Some(Owned::Blocked) => Unanswered::Conflict,
+                    Some(Owned::Probing) | None => Unanswered::Probing,
+                }
+            };
+            unanswered.push((*address, why));
+        }
+        (answered, unanswered)
+    }
 }

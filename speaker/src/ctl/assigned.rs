@@ -1,11 +1,11 @@
 //! What this node owns, as far as statuses, events and metrics have to know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use metallb_api::AddressConflict;
-use metallb_speaker_core::{ServiceKey, ServiceReport};
+use metallb_speaker_core::{ServiceKey, ServiceReport, Unanswered};
 
 use super::metrics::Metrics;
 use crate::wire::Conflict;
@@ -17,12 +17,32 @@ pub(super) struct Assignment {
     pub(super) uid: String,
     /// Its addresses.
     pub(super) addresses: Arc<[IpAddr]>,
-    /// Interfaces on which it is answered for, by name. None at all: nobody answers.
+    /// Those of them that this node answers for.
+    pub(super) answered: Vec<IpAddr>,
+    /// The others, and why not.
+    pub(super) unanswered: Vec<(IpAddr, Unanswered)>,
+    /// Interfaces that are usable for one of them at least, by name.
     pub(super) interfaces: Vec<String>,
-    /// Whether an advertisement restricts the interfaces.
-    pub(super) restricted: bool,
+    /// The only interfaces that its advertisements allow; `None` when they allow all.
+    pub(super) restriction: Option<Arc<BTreeSet<Arc<str>>>>,
     /// Stations outside the cluster that have one of the addresses too.
     pub(super) conflicts: Vec<AddressConflict>,
+}
+
+impl Assignment {
+    /// The addresses that this node does not answer for, for this reason.
+    pub(super) fn because(&self, reason: Unanswered) -> impl Iterator<Item = IpAddr> + '_ {
+        let all = self.unanswered.iter();
+        all.filter(move |(_, why)| *why == reason)
+            .map(|(address, _)| *address)
+    }
+
+    /// An address is not answered for because of a stranger, or of the question whether there is one. What is on record about
+    /// this node is not to come and go with that.
+    pub(super) fn waits_for_strangers(&self) -> bool {
+        let strangers = |why: &Unanswered| matches!(why, Unanswered::Probing | Unanswered::Conflict);
+        self.unanswered.iter().any(|(_, why)| strangers(why))
+    }
 }
 
 /// What became of a service.
@@ -60,28 +80,27 @@ impl Assigned {
         uid: Option<&str>,
     ) -> Option<Update> {
         let now = report
-            .filter(|report| report.owner.as_ref() == Some(&self.node) && !report.waits_for_lease)
+            .filter(|report| report.owner.as_ref() == Some(&self.node))
             .map(|report| Assignment {
                 uid: uid.unwrap_or_default().to_owned(),
                 addresses: Arc::clone(&report.addresses),
+                answered: report.answered.clone(),
+                unanswered: report.unanswered.clone(),
                 interfaces: report.interfaces.iter().map(ToString::to_string).collect(),
-                restricted: report.restricted,
+                restriction: report.restriction.clone(),
                 conflicts: self.conflicts_of(&report.addresses),
             });
         let before = self.owned.get(key);
         if before == now.as_ref() {
             return None;
         }
-        let answers = |assignment: &&Assignment| !assignment.interfaces.is_empty();
-        for address in before.iter().flat_map(|assignment| assignment.addresses.iter()) {
+        let answered =
+            |assignment: Option<&Assignment>| assignment.map(|a| a.answered.clone()).unwrap_or_default();
+        let (before, after) = (answered(before), answered(now.as_ref()));
+        for address in before.iter().filter(|address| !after.contains(address)) {
             self.metrics.not_announced(key, *address);
         }
-        for address in now
-            .as_ref()
-            .filter(answers)
-            .iter()
-            .flat_map(|assignment| assignment.addresses.iter())
-        {
+        for address in after.iter().filter(|address| !before.contains(address)) {
             self.metrics.announced(key, *address);
         }
         match &now {
@@ -127,6 +146,16 @@ impl Assigned {
         changes
     }
 
+    /// The services of this node that have one of the addresses.
+    pub(super) fn having_any(&self, addresses: &BTreeSet<IpAddr>) -> BTreeSet<ServiceKey> {
+        let has = |assignment: &Assignment| assignment.addresses.iter().any(|a| addresses.contains(a));
+        // Most often there are none to look for.
+        let all = self.owned.iter().filter(|_| !addresses.is_empty());
+        all.filter(|(_, assignment)| has(assignment))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
     /// The services of this node that have the address, with their UIDs.
     pub(super) fn having(&self, address: IpAddr) -> impl Iterator<Item = (&ServiceKey, &str)> {
         let all = self.owned.iter();
@@ -154,3 +183,6 @@ impl Assigned {
         changes
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -284,12 +284,16 @@ impl Control {
         if !self.synced {
             return Ok(());
         }
-        if news.touched || news.owners.len() > FEW {
+        let mut keys = self.assigned.having_any(&news.turned);
+        keys.extend(news.owners.keys().cloned());
+        if news.touched || keys.len() > FEW {
             self.refresh().await?;
         } else {
-            let reporter = self.wire.reporter();
             for (key, change) in &news.owners {
                 tracing::debug!(service = key.as_str(), from = ?change.from, to = ?change.last.to, "owner settled");
+            }
+            let reporter = self.wire.reporter();
+            for key in &keys {
                 let report = reporter.service(key).await?;
                 if let Some(assignment) = self.assigned.update(key, report.as_ref(), self.feed.uid(key)) {
                     self.statuses.assign(key.clone(), assignment);

@@ -48,7 +48,10 @@ struct Announced<'a> {
     /// Stations outside the cluster that claimed one of the addresses within the last minute.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     conflicts: BTreeMap<IpAddr, Vec<String>>,
-    /// When this node owns it: where it answers.
+    /// When this node owns it: of each address, that it is answered for, or why not.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    answers: BTreeMap<IpAddr, &'static str>,
+    /// When this node owns it: the interfaces that it can answer on.
     #[serde(skip_serializing_if = "Option::is_none")]
     interfaces: Option<Vec<&'a str>>,
 }
@@ -136,6 +139,17 @@ fn service<'a>(
             .filter_map(|address| Some((*address, conflicts.get(address)?)))
             .map(|(address, macs)| (address, macs.iter().map(ToString::to_string).collect()))
             .collect(),
+        answers: report
+            .answered
+            .iter()
+            .map(|address| (*address, "answered"))
+            .chain(
+                report
+                    .unanswered
+                    .iter()
+                    .map(|(address, why)| (*address, why.reason())),
+            )
+            .collect(),
         interfaces: owned.then(|| report.interfaces.iter().map(|name| &**name).collect()),
     }
 }
@@ -144,5 +158,62 @@ fn describe(standing: &Standing) -> String {
     match standing {
         Standing::Standby { place } => format!("{} (place {place} behind the owner)", standing.reason()),
         _ => standing.reason().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metallb_speaker_core::{ServiceKey, Unanswered};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn report(owner: &str) -> ServiceReport {
+        let unanswered = [
+            ("192.0.2.11", Unanswered::Probing),
+            ("192.0.2.12", Unanswered::Conflict),
+            ("2001:db8::10", Unanswered::NoInterface),
+        ];
+        ServiceReport {
+            service: ServiceKey::new("default", "web"),
+            addresses: [ip("192.0.2.10")].into(),
+            owner: Some(owner.into()),
+            go: false,
+            answered: vec![ip("192.0.2.10")],
+            unanswered: unanswered
+                .map(|(address, why)| (ip(address), why))
+                .into_iter()
+                .collect(),
+            waits_for_lease: false,
+            acting: Some(owner.into()),
+            standings: BTreeMap::new(),
+            liveness_ignored: false,
+            usability_ignored: false,
+            interfaces: Vec::new(),
+            restriction: None,
+        }
+    }
+
+    /// Each address says whether it is answered for, or why not.
+    #[test]
+    fn the_page_tells_of_each_address() {
+        let snapshot = Snapshot {
+            services: vec![report("n1")],
+            ..Snapshot::default()
+        };
+        let page: Value = serde_json::from_str(&render("n1", &snapshot, Vec::new())).expect("JSON");
+        assert_eq!(
+            page["services"][0]["answers"],
+            json!({
+                "192.0.2.10": "answered",
+                "192.0.2.11": "probing",
+                "192.0.2.12": "addressConflict",
+                "2001:db8::10": "noUsableInterface",
+            })
+        );
     }
 }

@@ -7,6 +7,7 @@
 //! and slower. Events do not wait for that.
 
 mod plan;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,15 +17,16 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
-use metallb_api::names::{events, labels, objects};
+use metallb_api::names::{labels, objects};
 use metallb_api::{Raw, ServiceL2Status};
-use metallb_kubeio::{Event, EventKind, EventSink, Relist, WatchConfig, watch};
+use metallb_kubeio::{Event, EventSink, Relist, WatchConfig, watch};
 use metallb_speaker_core::ServiceKey;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::plan::{Action, Content, Known};
+use self::told::{Publish, Told};
 use super::assigned::{Assignment, Update};
 
 /// So many writes about one service wait for nothing: services come and go under one name.
@@ -142,13 +144,6 @@ impl Pace {
         self.next = self.next.max(now + PAUSE);
         self.next - now
     }
-}
-
-/// A service and whether it is answered for.
-#[derive(PartialEq, Eq)]
-struct Told {
-    uid: String,
-    answered: bool,
 }
 
 struct Task {
@@ -311,47 +306,35 @@ impl Task {
         }
     }
 
-    /// Publishes that the service came to this node, or that it did and nobody answers; each once.
+    /// Publishes that the service came to this node, or what this node does not answer for though it should; each once.
     fn tell(&mut self, key: &ServiceKey) {
         let Some(assignment) = self.owned.get(key) else {
             return;
         };
-        let told = Told {
-            uid: assignment.uid.clone(),
-            answered: !assignment.interfaces.is_empty(),
-        };
-        if self.told.get(key) == Some(&told) {
+        let node = &self.writer.node;
+        let news = self.told.entry(key.clone()).or_default().take(node, assignment);
+        if news.is_empty() {
             return;
         }
-        let node = &self.writer.node;
-        let (answered, restricted) = (told.answered, assignment.restricted);
+        // After a restart of the speaker nothing has changed for the user.
+        let recorded = |known: &Known| known.service == *key && known.node == *node;
+        let restarted = self.seen.insert(key.clone()) && self.known.values().any(recorded);
         let about = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Service".into()),
             namespace: Some(key.namespace().into()),
             name: Some(key.name().into()),
-            uid: Some(told.uid.clone()),
+            uid: Some(assignment.uid.clone()),
             ..Default::default()
         };
-        // After a restart of the speaker nothing has changed for the user.
-        let recorded = |known: &Known| known.service == *key && known.node == *node;
-        let restarted = self.seen.insert(key.clone()) && self.known.values().any(recorded);
-        self.told.insert(key.clone(), told);
-        if !answered {
-            let what = if restricted {
-                "none of the interfaces that its L2Advertisements name is usable there"
-            } else {
-                "no interface is usable there"
-            };
-            let message = format!("node \"{node}\" should announce the service, but {what}");
-            self.writer
-                .events
-                .publish(about, EventKind::Warning, events::ANNOUNCE_FAILED, message);
-        } else if !restarted {
-            let message = format!("announcing from node \"{node}\" with protocol \"layer2\"");
-            self.writer
-                .events
-                .publish(about, EventKind::Normal, events::NODE_ASSIGNED, message);
+        let restarted = |publish: &Publish| restarted && publish.is_assignment();
+        for publish in news.into_iter().filter(|publish| !restarted(publish)) {
+            let Publish {
+                kind,
+                reason,
+                message,
+            } = publish;
+            self.writer.events.publish(about.clone(), kind, reason, message);
         }
     }
 

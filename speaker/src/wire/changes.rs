@@ -1,7 +1,7 @@
 //! What `wire` has to tell `ctl`: a collection that never blocks the sender and is bounded by the number of services, and of
 //! conflicts by [`CONFLICTS_MAX`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,6 +38,8 @@ pub(crate) struct News {
     pub(crate) touched: bool,
     /// Changes of owners.
     pub(crate) owners: BTreeMap<ServiceKey, Pending>,
+    /// Addresses of ours for which answers began or ended by what probes or other stations said.
+    pub(crate) turned: BTreeSet<IpAddr>,
     /// The last conflict about each address.
     pub(crate) conflicts: BTreeMap<IpAddr, Conflict>,
 }
@@ -75,6 +77,14 @@ impl Changes {
         }
     }
 
+    /// Notes addresses for which answers began or ended.
+    pub(super) fn turned(&self, addresses: BTreeSet<IpAddr>) {
+        if !addresses.is_empty() {
+            self.news().turned.extend(addresses);
+            self.notify.notify_one();
+        }
+    }
+
     /// Something else changed that a look at the state may show.
     pub(super) fn touch(&self) {
         self.news().touched = true;
@@ -85,5 +95,32 @@ impl Changes {
     pub(crate) async fn take(&self) -> News {
         self.notify.notified().await;
         std::mem::take(&mut *self.news())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    /// Addresses that turned wake whoever waits, and are told once.
+    #[test]
+    fn what_turned_is_told_once() {
+        let changes = Changes::default();
+        let mut context = Context::from_waker(Waker::noop());
+        changes.turned(BTreeSet::new());
+        assert!(
+            pin!(changes.take()).poll(&mut context).is_pending(),
+            "none is no news"
+        );
+        let address = IpAddr::from([192, 0, 2, 10]);
+        changes.turned([address].into());
+        let Poll::Ready(news) = pin!(changes.take()).poll(&mut context) else {
+            panic!("nobody was woken");
+        };
+        assert_eq!(news.turned, [address].into());
+        assert!(pin!(changes.take()).poll(&mut context).is_pending(), "once");
     }
 }

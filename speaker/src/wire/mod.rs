@@ -377,6 +377,8 @@ impl Thread<'_> {
                 }
             }
         }
+        // After the conflicts, which say why.
+        self.changes.turned(self.engine.take_turned());
     }
 
     /// A station outside the cluster has an address of ours.

@@ -74,6 +74,12 @@ impl Reporter {
         Self(commands)
     }
 
+    /// One whom nobody answers.
+    #[cfg(test)]
+    pub(crate) fn unanswered() -> Self {
+        Self(mpsc::channel(1).0)
+    }
+
     /// One service; `None` inside when it has no plan.
     pub(crate) async fn service(&self, key: &ServiceKey) -> anyhow::Result<Option<ServiceReport>> {
         let services = self.services(What::Service(key.clone())).await?;

@@ -205,7 +205,7 @@ fn an_owner_without_a_usable_interface_says_so() {
     let (changes, frames) = tell(&mut engine, "web", Some(plan(&[own], Some(&["eth9"]))));
     assert_eq!((changes.len(), frames), (1, 0));
     let report = engine.service(&key("web")).expect("planned");
-    assert!(report.restricted && report.interfaces.is_empty());
+    assert!(report.restriction.is_some() && report.interfaces.is_empty());
 }
 
 #[test]

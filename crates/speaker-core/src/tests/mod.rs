@@ -1,3 +1,4 @@
+mod answers;
 mod engine;
 mod planner;
 mod strangers;

@@ -77,16 +77,17 @@ pub(super) fn actions(
     known: &BTreeMap<String, Known>,
 ) -> Vec<Action> {
     let about = known.iter().filter(|(_, object)| object.service == *key);
-    let Some(assignment) = assignment.filter(|assignment| !assignment.interfaces.is_empty()) else {
+    let stands =
+        |assignment: &&Assignment| !assignment.answered.is_empty() || assignment.waits_for_strangers();
+    let Some(assignment) = assignment.filter(stands) else {
         let ours = about.filter(|(_, object)| object.node == node);
         return ours
             .map(|(name, _)| Action::Delete { name: name.clone() })
             .collect();
     };
-    let interfaces = if assignment.restricted {
-        assignment.interfaces.clone()
-    } else {
-        Vec::new()
+    let interfaces = match assignment.restriction {
+        Some(_) => assignment.interfaces.clone(),
+        None => Vec::new(),
     };
     let content = Content {
         interfaces,
@@ -106,7 +107,8 @@ pub(super) fn actions(
             actions.push(Action::Delete { name: name.clone() });
         }
     }
-    if !kept {
+    // While nothing is answered for, what is there stays and nothing is made.
+    if !kept && !assignment.answered.is_empty() {
         actions.insert(0, Action::Create(content));
     }
     actions
@@ -114,6 +116,10 @@ pub(super) fn actions(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use metallb_speaker_core::Unanswered;
+
     use super::*;
 
     fn object(node: &str, service: &str, interfaces: &[&str]) -> Known {
@@ -133,11 +139,15 @@ mod tests {
     }
 
     fn assignment(interfaces: &[&str], restricted: bool) -> Assignment {
+        let address = "192.0.2.10".parse().expect("address");
         Assignment {
             uid: "u".into(),
-            addresses: ["192.0.2.10".parse().expect("address")].into(),
+            addresses: [address].into(),
+            answered: vec![address],
+            unanswered: Vec::new(),
             interfaces: interfaces.iter().map(ToString::to_string).collect(),
-            restricted,
+            restriction: restricted
+                .then(|| Arc::new(interfaces.iter().map(|name| Arc::from(*name)).collect())),
             conflicts: Vec::new(),
         }
     }
@@ -157,13 +167,24 @@ mod tests {
     fn table() {
         let free = assignment(&["eth0"], false);
         let bound = assignment(&["eth0"], true);
-        let mute = assignment(&[], true);
+        let unanswered = |why| Assignment {
+            answered: Vec::new(),
+            unanswered: vec![("192.0.2.10".parse().expect("address"), why)],
+            ..assignment(&["eth0"], false)
+        };
+        let mute = unanswered(Unanswered::NoInterface);
+        let waits = unanswered(Unanswered::Lease);
+        let probing = unanswered(Unanswered::Probing);
         let contested = Assignment {
             conflicts: vec![AddressConflict {
                 address: "192.0.2.10".into(),
                 ..AddressConflict::default()
             }],
             ..assignment(&["eth0"], false)
+        };
+        let blocked = Assignment {
+            conflicts: contested.conflicts.clone(),
+            ..unanswered(Unanswered::Conflict)
         };
         let told = Content {
             conflicts: contested.conflicts.clone(),
@@ -216,8 +237,31 @@ mod tests {
                 vec![("a", object("n1", "web", &[]))],
                 vec![Action::Write {
                     name: "a".into(),
+                    content: told.clone(),
+                }],
+            ),
+            (
+                "somebody else has it and is left alone",
+                Some(&blocked),
+                vec![("a", object("n1", "web", &[]))],
+                vec![Action::Write {
+                    name: "a".into(),
                     content: told,
                 }],
+            ),
+            ("left alone from the start", Some(&blocked), vec![], vec![]),
+            ("probed for", Some(&probing), vec![], vec![]),
+            (
+                "probed for, and there from an earlier life",
+                Some(&probing),
+                vec![("a", object("n1", "web", &[]))],
+                vec![],
+            ),
+            (
+                "the Lease is another node's",
+                Some(&waits),
+                vec![("a", object("n2", "web", &[]))],
+                vec![],
             ),
             (
                 "nobody answers",
