@@ -23,6 +23,7 @@ use clap::Parser as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::args::Args;
+use crate::files::ExclusionFile;
 use crate::wire::Wire;
 
 /// How long to wait for a predecessor on this node to release the membership port.
@@ -52,16 +53,17 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let membership = args.membership_address()?;
     let nobody = || SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let socket = bind(membership.unwrap_or_else(nobody))?;
+    let exclusions = ExclusionFile::read();
     let wire = Wire::start(wire::Config {
         machine: machine_config(args, membership)?,
         options: options(args),
         socket,
-        exclusions: files::read_exclusions().unwrap_or_default(),
+        exclusions: exclusions.in_force().clone(),
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(ctl::run(args, wire))
+    runtime.block_on(ctl::run(args, wire, exclusions))
 }
 
 /// Binds the membership port. During a rolling update the old pod on this node may still hold it for a moment.

@@ -27,8 +27,7 @@ use metallb_api::names::{events, labels};
 use metallb_election::Rules;
 use metallb_kubeio::{EventSink, WatchConfig, thin, watch, watch_own_configuration};
 use metallb_member::{PeerState, Secret};
-use metallb_model::Kind;
-use metallb_net::Exclusions;
+use metallb_model::{Issue, Kind};
 use metallb_speaker_core::{Input, LINGER, MemberReport, Planner};
 use metallb_telemetry::Health;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,7 +41,7 @@ use self::reporting::{Author, Report, Reporting};
 use self::statuses::{Statuses, Writer};
 use self::tenure::Tenure;
 use crate::args::Args;
-use crate::files;
+use crate::files::{self, ExclusionFile};
 use crate::wire::{Command, News, Reporter, Wire};
 
 /// How often mounted files are looked at.
@@ -58,7 +57,7 @@ const MEETING: Duration = Duration::from_millis(50);
 type Watches = Pin<Box<dyn Stream<Item = Seen>>>;
 
 /// Runs until SIGTERM or SIGINT, or a fault of the other thread.
-pub(crate) async fn run(args: &Args, mut wire: Wire) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &Args, mut wire: Wire, exclusions: ExclusionFile) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let client = metallb_kubeio::connect_in_pod()?;
@@ -130,12 +129,16 @@ pub(crate) async fn run(args: &Args, mut wire: Wire) -> anyhow::Result<()> {
         secret: files::read_secret(&args.ml_secret_key_path),
         secret_path: args.ml_secret_key_path.clone(),
         secret_missed: false,
-        exclusions: files::read_exclusions().unwrap_or_default(),
+        exclusions,
+        namespace: namespace.clone(),
         synced: false,
         health,
         metrics,
         wire,
     };
+    if control.exclusions.issue(&namespace).is_some() {
+        control.complain_of_exclusions();
+    }
     let mut watches = watches(&client, &namespace, args).ready_chunks(BATCH);
     let mut look = tokio::time::interval(FILES_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -199,7 +202,9 @@ struct Control {
     secret: Secret,
     secret_path: PathBuf,
     secret_missed: bool,
-    exclusions: Exclusions,
+    exclusions: ExclusionFile,
+    /// Our own.
+    namespace: String,
     synced: bool,
     health: Health,
     metrics: Metrics,
@@ -263,9 +268,12 @@ impl Control {
     /// Says how the configuration is, by metric, `ConfigurationState` and log.
     fn report(&mut self) {
         let configuration = self.feed.configuration();
-        self.metrics.configuration(configuration.stale());
+        let exclusions = self.exclusions.issue(&self.namespace);
+        self.metrics
+            .configuration(configuration.stale() || exclusions.is_some());
         let idle = configuration.idle();
-        self.reporting.want(Report::new(configuration.issues(), idle));
+        let issues: Vec<Issue> = configuration.issues().iter().cloned().chain(exclusions).collect();
+        self.reporting.want(Report::new(&issues, idle));
         if self.idle.replace(idle) != Some(idle) {
             if idle {
                 tracing::info!(
@@ -354,13 +362,28 @@ impl Control {
             self.secret = secret.clone();
             self.wire.send(Command::Input(Input::Secret(secret))).await?;
         }
-        let exclusions = files::read_exclusions().unwrap_or_default();
-        if exclusions != self.exclusions {
+        let looked = self.exclusions.look();
+        if looked.excludes {
             tracing::info!("the interface exclusions changed");
-            self.exclusions = exclusions.clone();
+            let exclusions = self.exclusions.in_force().clone();
             self.wire.send(Command::Exclusions(exclusions)).await?;
         }
+        if looked.defect {
+            self.complain_of_exclusions();
+            if self.synced {
+                self.report();
+            }
+        }
         Ok(())
+    }
+
+    /// Says what is wrong with the list of interfaces, or that nothing is any more.
+    fn complain_of_exclusions(&self) {
+        if let Some(issue) = self.exclusions.issue(&self.namespace) {
+            tracing::warn!("{issue}");
+        } else {
+            tracing::info!("the interface exclusions are valid again");
+        }
     }
 
     async fn leave(self, events: &EventSink) -> anyhow::Result<()> {
