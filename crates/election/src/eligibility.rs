@@ -20,6 +20,8 @@ pub struct Candidate {
     pub shunned: bool,
     /// Interfaces on which it may announce; `None` means all.
     pub interfaces: Option<BTreeSet<Arc<str>>>,
+    /// It would be excluded for this, which is ignored because nobody would be left.
+    pub despite: Option<Exclusion>,
 }
 
 impl Candidate {
@@ -90,18 +92,36 @@ impl Eligibility {
             return Err(Refusal::NoEndpoints);
         }
         let mut eligibility = Self::default();
+        let mut cut_off = BTreeMap::new();
         for (name, node) in nodes {
-            match examine(service, endpoints, name, node, &advertisements, rules) {
+            let name = Arc::clone(name);
+            match examine(service, endpoints, &name, node, &advertisements, rules) {
+                Ok(candidate) if node.network_unavailable => {
+                    cut_off.insert(name, candidate);
+                }
                 Ok(candidate) => {
-                    eligibility.candidates.insert(Arc::clone(name), candidate);
+                    eligibility.candidates.insert(name, candidate);
                 }
                 Err(exclusion) => {
-                    eligibility.excluded.insert(Arc::clone(name), exclusion);
+                    eligibility.excluded.insert(name, exclusion);
                 }
             }
         }
+        // A condition that nobody ever clears on any node must not withdraw everything.
+        let nobody_else = eligibility.candidates.is_empty();
+        for (name, candidate) in cut_off {
+            if nobody_else {
+                let despite = Some(Exclusion::NetworkUnavailable);
+                let candidate = Candidate { despite, ..candidate };
+                eligibility.candidates.insert(name, candidate);
+            } else {
+                eligibility.excluded.insert(name, Exclusion::NetworkUnavailable);
+            }
+        }
+        // Go speakers do not ignore what ours do.
         let go = |name: &NodeName| nodes.get(name).is_some_and(|node| node.foreign_speaker);
-        eligibility.go = eligibility.candidates.keys().any(go);
+        let announces = |(name, candidate): (&NodeName, &Candidate)| candidate.despite.is_none() && go(name);
+        eligibility.go = eligibility.candidates.iter().any(announces);
         if eligibility.go {
             let ours = core::mem::take(&mut eligibility.candidates);
             for (name, candidate) in ours {
@@ -134,7 +154,8 @@ impl Eligibility {
                 Standing::NotAlive
             } else if owner.is_none() {
                 owner = Some(Arc::clone(name));
-                Standing::Owner
+                let despite = self.candidates.get(name).and_then(|candidate| candidate.despite);
+                despite.map_or(Standing::Owner, Standing::OwnerDespite)
             } else {
                 place += 1;
                 Standing::Standby { place }
@@ -251,9 +272,6 @@ fn examine(
     advertisements: &[&L2Advertisement],
     rules: Rules,
 ) -> Result<Candidate, Exclusion> {
-    if node.network_unavailable {
-        return Err(Exclusion::NetworkUnavailable);
-    }
     if !rules.ignore_exclude_label && node.labels.contains_key(EXCLUDE_LABEL) {
         return Err(Exclusion::ExcludeLabel);
     }
@@ -283,6 +301,7 @@ fn examine(
         score,
         shunned: rules.shun && node.shunned,
         interfaces,
+        despite: None,
     })
 }
 
@@ -311,6 +330,7 @@ mod tests {
                         score: rng.below(3),
                         shunned: rng.percent(10),
                         interfaces: None,
+                        despite: None,
                     };
                     next.candidates.insert(name, candidate);
                 }

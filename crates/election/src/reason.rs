@@ -81,6 +81,8 @@ pub enum Exclusion {
     NoLocalEndpoint,
     /// Ready speakers of Go `MetalLB` run on other nodes that may own the service, and announce it among themselves.
     GoSpeakersFirst,
+    /// The service shares addresses with others, and fewer of them may be announced from there than from elsewhere.
+    SharedAddress,
 }
 
 impl Exclusion {
@@ -93,6 +95,7 @@ impl Exclusion {
             Self::NotSelected => "notSelectedByAdvertisement",
             Self::NoLocalEndpoint => "noLocalEndpoints",
             Self::GoSpeakersFirst => "goSpeakersFirst",
+            Self::SharedAddress => "sharedAddressElsewhere",
         }
     }
 }
@@ -102,6 +105,9 @@ impl Exclusion {
 pub enum Standing {
     /// It owns the addresses.
     Owner,
+    /// It owns the addresses, although it should not for this reason: nobody else may either, or the service shares an address
+    /// and no node may announce all that do.
+    OwnerDespite(Exclusion),
     /// It is next when those before it fall out; 1 is the owner's successor.
     Standby {
         /// Place behind the owner.
@@ -119,7 +125,7 @@ impl Standing {
     /// The word for logs and machine readers.
     pub const fn reason(self) -> &'static str {
         match self {
-            Self::Owner => "owner",
+            Self::Owner | Self::OwnerDespite(_) => "owner",
             Self::Standby { .. } => "notOwner",
             Self::NotAlive => "notAlive",
             Self::NoInterface => "noUsableInterface",

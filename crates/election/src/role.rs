@@ -21,6 +21,43 @@ impl Presence {
     }
 }
 
+/// How much of what a service needs a node can announce; the greater, the better.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ability {
+    /// It has an interface for none of the addresses.
+    #[default]
+    Nothing,
+    /// For some.
+    Some {
+        /// Among them the one that decides the rank: a client that knows one address only most likely knows that.
+        first: bool,
+        /// For how many.
+        addresses: usize,
+    },
+    /// For all.
+    All,
+}
+
+impl Ability {
+    /// That of a node which can announce those of the addresses that are `true`, the first of which decides the rank.
+    pub fn of(addresses: impl IntoIterator<Item = bool>) -> Self {
+        let (mut first, mut all, mut count) = (None, true, 0);
+        for able in addresses {
+            first.get_or_insert(able);
+            all &= able;
+            count += usize::from(able);
+        }
+        match first {
+            Some(_) if count == 0 => Self::Nothing,
+            Some(first) if !all => Self::Some {
+                first,
+                addresses: count,
+            },
+            _ => Self::All,
+        }
+    }
+}
+
 /// Whether a node that comes takes addresses from one that has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Preemption {
@@ -40,31 +77,35 @@ pub struct Roles<'a> {
     pub acting: Option<&'a NodeName>,
     /// Who takes over when the owner is gone, as far as nobody is suspected: it watches the owner.
     pub deputy: Option<&'a NodeName>,
-    /// No candidate is usable, so that was ignored.
+    /// No candidate that is there can announce anything, so that was ignored.
     pub usability_ignored: bool,
     /// No candidate is there, so that was ignored.
     pub presence_ignored: bool,
+    /// What whoever answers can announce: nobody who is there can announce more.
+    pub ability: Ability,
 }
 
 impl<'a> Roles<'a> {
     /// The parts among the candidates in order of rank.
     ///
-    /// The first that is there and usable owns the addresses. One that owned them `before` and is away keeps them,
-    /// unless somebody better is there; with [`Preemption::Never`] it keeps them whoever is there, until it is gone or
-    /// not usable. An exclusion that would leave nobody is ignored: first that of the unusable, then that of those who
-    /// are not there.
+    /// Of those who are there, the first by rank of those who can announce the most owns the addresses. One that owned
+    /// them `before` and is away keeps them, unless somebody better is there; with [`Preemption::Never`] it keeps them whoever
+    /// is there, until it is gone or somebody can announce more. An exclusion that would leave nobody is ignored: first
+    /// that of those who can announce less, by degrees, then that of those who are not there.
     pub fn of(
         ranked: &'a [NodeName],
         before: Option<&str>,
         preemption: Preemption,
         presence: impl Fn(&str) -> Presence,
-        usable: impl Fn(&str) -> bool,
+        ability: impl Fn(&str) -> Ability,
     ) -> Self {
         let live = |name: &&NodeName| presence(name).is_live();
-        let fit = |name: &&NodeName| usable(name);
-        let best = ranked.iter().find(|name| live(name) && fit(name));
-        let usability_ignored = best.is_none() && ranked.iter().any(|name| live(&name));
-        let best = best.or_else(|| ranked.iter().find(live));
+        let best = ablest(ranked.iter().filter(live), &ability);
+        let (best, most) = best.map_or((None, Ability::Nothing), |(name, most)| (Some(name), most));
+        let fit = |name: &&NodeName| {
+            let able = ability(name);
+            able != Ability::Nothing && able >= most
+        };
         let kept = match preemption {
             Preemption::ByRank => ranked
                 .iter()
@@ -79,16 +120,20 @@ impl<'a> Roles<'a> {
             Some(away) if !presence(away).is_live() => best,
             _ => owner,
         };
-        let deputy = ranked.iter().find(|name| {
-            let trusted = presence(name) == Presence::Live;
-            trusted && owner != Some(name) && (usability_ignored || fit(name))
-        });
+        let usability_ignored = best.is_some() && most == Ability::Nothing;
+        let trusted = ranked
+            .iter()
+            .filter(|name| presence(name) == Presence::Live && owner != Some(name));
+        let deputy = ablest(trusted, &ability)
+            .filter(|(_, able)| usability_ignored || *able != Ability::Nothing)
+            .map(|(name, _)| name);
         Self {
             owner,
             acting,
             deputy,
             usability_ignored,
             presence_ignored: best.is_none() && kept.is_none() && owner.is_some(),
+            ability: most,
         }
     }
 
@@ -110,9 +155,28 @@ impl<'a> Roles<'a> {
             owner: Some(owner),
             acting,
             deputy,
+            ability: Ability::All,
             ..Self::default()
         })
     }
+}
+
+/// The first of those who can announce the most.
+fn ablest<'a>(
+    names: impl Iterator<Item = &'a NodeName>,
+    ability: impl Fn(&str) -> Ability,
+) -> Option<(&'a NodeName, Ability)> {
+    let mut best: Option<(&NodeName, Ability)> = None;
+    for name in names {
+        let able = ability(name);
+        if best.is_none_or(|(_, most)| able > most) {
+            best = Some((name, able));
+        }
+        if able == Ability::All {
+            break;
+        }
+    }
+    best
 }
 
 #[cfg(test)]
@@ -132,8 +196,11 @@ mod tests {
             b'A' => Presence::Away,
             _ => Presence::Gone,
         };
-        let usable = |name: &str| letter(name).is_ascii_uppercase();
-        let roles = Roles::of(&names, before, preemption, presence, usable);
+        let ability = |name: &str| match letter(name) {
+            able if able.is_ascii_uppercase() => Ability::All,
+            _ => Ability::Nothing,
+        };
+        let roles = Roles::of(&names, before, preemption, presence, ability);
         let show = |name: Option<&NodeName>| name.map_or_else(|| "-".to_owned(), ToString::to_string);
         [roles.owner, roles.acting, roles.deputy].map(show).concat()
     }
@@ -181,5 +248,39 @@ mod tests {
             let seen = roles(stands, before, Preemption::Never);
             assert_eq!(seen, expected, "{stands} {before:?}");
         }
+    }
+
+    /// `a` to `d` in order of rank; each is there and can announce these of three addresses.
+    fn owner(able: [&str; 4], before: &str, preemption: Preemption) -> (String, Ability, bool) {
+        let names: Vec<NodeName> = ["a", "b", "c", "d"].map(NodeName::from).into();
+        let ability = |name: &str| {
+            let index = usize::from(name.as_bytes()[0] - b'a');
+            Ability::of(["1", "2", "3"].map(|address| able[index].contains(address)))
+        };
+        let roles = Roles::of(&names, Some(before), preemption, |_| Presence::Live, ability);
+        let owner = roles.owner.map(ToString::to_string);
+        let deputy = roles.deputy.map(ToString::to_string);
+        let both = owner.unwrap_or_default() + &deputy.unwrap_or_default();
+        (both, roles.ability, roles.usability_ignored)
+    }
+
+    #[test]
+    fn where_nobody_can_announce_all_it_goes_by_degrees() {
+        let some = |first, addresses| Ability::Some { first, addresses };
+        for (able, expected, ability, ignored) in [
+            (["", "23", "123", "123"], "cd", Ability::All, false),
+            (["", "23", "1", "12"], "dc", some(true, 2), false),
+            (["", "23", "1", "1"], "cd", some(true, 1), false),
+            (["", "3", "23", ""], "cb", some(false, 2), false),
+            (["", "", "3", ""], "c", some(false, 1), false),
+            (["", "", "", ""], "ab", Ability::Nothing, true),
+        ] {
+            let seen = owner(able, "a", Preemption::ByRank);
+            assert_eq!(seen, (expected.to_owned(), ability, ignored), "{able:?}");
+        }
+        let keeps = |able, before| owner(able, before, Preemption::Never).0;
+        assert_eq!(keeps(["1", "", "1", "1"], "c"), "ca", "it can as much as any");
+        assert_eq!(keeps(["12", "", "1", "1"], "c"), "ac", "another can more");
+        assert_eq!(Ability::of([]), Ability::All, "nothing is needed");
     }
 }

@@ -122,10 +122,7 @@ fn address_of(number: usize) -> IpAddr {
 fn directive(number: usize, eligibility: &Arc<Eligibility>, version: u64) -> Directive {
     Directive {
         service: ServiceKey::new("default", &format!("service-{number}")),
-        plan: Some(Plan {
-            addresses: [address_of(number)].into(),
-            eligibility: Arc::clone(eligibility),
-        }),
+        plan: Some(Plan::new([address_of(number)].into(), Arc::clone(eligibility))),
         version,
     }
 }
@@ -155,6 +152,7 @@ fn main() {
     let candidate = || Candidate {
         score: 0,
         shunned: false,
+        despite: None,
         interfaces: None,
     };
     let eligibility = Arc::new(Eligibility {

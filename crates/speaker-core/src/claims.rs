@@ -38,13 +38,17 @@ const TERM: u64 = 2;
 impl Engine {
     /// Who keeps a service, and against whom.
     pub(crate) fn keeper<'a>(&'a self, service: &'a Service) -> (Option<&'a str>, Preemption) {
-        if service.awaits.is_some() {
-            (Some(self.member.node()), Preemption::Never)
-        } else if self.options.non_preempt {
-            let claim = service.claim.as_ref().map(|claim| &*claim.owner);
-            (claim, Preemption::Never)
+        if self.options.non_preempt {
+            // What one of those that share addresses claims counts for all, or two nodes would answer.
+            let claim = self.of_group(service, |service| Some((service.claim.as_ref()?, service.awaits)));
+            let keeper = claim.map(|(claim, awaits)| match awaits {
+                Some(_) => self.member.node(),
+                None => &claim.owner,
+            });
+            (keeper.map(|node| &**node), Preemption::Never)
         } else {
-            (service.owner.as_deref(), Preemption::ByRank)
+            let owner = self.of_group(service, |service| service.owner.as_deref());
+            (owner, Preemption::ByRank)
         }
     }
 
@@ -52,7 +56,7 @@ impl Engine {
     pub(crate) fn ask_who_has(&mut self, now: Instant, key: &ServiceKey, service: &mut Service, known: bool) {
         let young = self.listed_at.is_none_or(|at| now - at < YOUNG);
         if !self.options.non_preempt
-            || service.claim.is_some()
+            || self.is_claimed(service)
             || service.asking.is_some()
             || service.is_go()
             || !(known || young)
@@ -65,6 +69,11 @@ impl Engine {
         });
         self.asking.insert(key.clone());
         self.tell_all(now, key);
+    }
+
+    /// Whether anybody has the service, or one that shares addresses with it.
+    fn is_claimed(&self, service: &Service) -> bool {
+        self.of_group(service, |service| service.claim.as_ref()).is_some()
     }
 
     pub(crate) fn tell_all(&mut self, now: Instant, key: &ServiceKey) {
@@ -81,6 +90,7 @@ impl Engine {
         if service.awaits.is_some() {
             return;
         }
+        let claimed = self.is_claimed(service);
         let Some(asking) = &mut service.asking else {
             self.asking.remove(key);
             return;
@@ -88,7 +98,7 @@ impl Engine {
         let others = service.ranked.iter().filter(|name| *name != self.member.node());
         let mut live = others.filter(|name| self.member.is_live(name));
         let heard = live.all(|name| asking.answered.contains(name));
-        if service.claim.is_none() && !heard {
+        if !claimed && !heard {
             if asking.until > now {
                 return;
             }
@@ -117,7 +127,28 @@ impl Engine {
             return;
         }
         for key in self.asking.clone() {
-            self.decide(now, &key, &Cause::Plan);
+            self.decide_claimed(now, &key, &Cause::Plan);
+        }
+    }
+
+    /// Decides about a service of which a claim is news, and about those that go by it.
+    fn decide_claimed(&mut self, now: Instant, key: &ServiceKey, cause: &Cause) {
+        self.decide(now, key, cause);
+        let Some(service) = self.services.get(key) else {
+            return;
+        };
+        let group = self.groups.of(service);
+        let claimed = |key| {
+            self.services
+                .get(key)
+                .is_some_and(|service| service.claim.is_some())
+        };
+        let leads = !group.iter().take_while(|other| *other != key).any(claimed);
+        if group.len() > 1 && leads {
+            let others: Vec<ServiceKey> = group.iter().filter(|other| *other != key).cloned().collect();
+            for other in others {
+                self.decide(now, &other, cause);
+            }
         }
     }
 
@@ -191,7 +222,7 @@ impl Engine {
         }
         self.services.insert(key.clone(), service);
         if again {
-            self.decide(now, key, &Cause::Claim(Arc::clone(from)));
+            self.decide_claimed(now, key, &Cause::Claim(Arc::clone(from)));
         }
     }
 

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use metallb_election::{NodeName, Presence, Roles};
+use metallb_election::{Ability, NodeName, Presence, Roles};
 use metallb_l2::{Entry, InterfaceIndex, Interfaces, MacAddr};
 use metallb_sansio::{Instant, Machine as _};
 
 use crate::engine::{Engine, Output};
 use crate::handover::YIELD_IN_SILENCE;
-use crate::service::{Holding, Service};
+use crate::service::{Holding, Service, allowed_of};
 use crate::{Cause, Change, Directive, ServiceKey};
 
 /// How long a service that is no longer announced is remembered, so that who has not heard of it yet is told.
@@ -44,18 +44,30 @@ impl Engine {
         }
     }
 
-    /// Whether the node has the interfaces that the service needs, as far as is known.
-    pub(crate) fn usable(&self, service: &Service, node: &str) -> bool {
-        let (addresses, allowed) = (service.addresses(), service.allowed(node));
-        if node == &**self.node() {
-            self.has_tenure()
-                && addresses
-                    .iter()
-                    .all(|address| self.announcer.can_announce(*address, &allowed))
-        } else {
-            let live = self.member.is_live(node);
-            self.neighbours.usable(node, &addresses, &allowed, live)
+    /// How much of what the service needs, and those that share addresses with it, the node has interfaces for, as far as is known.
+    pub(crate) fn ability(&self, service: &Service, node: &str) -> Ability {
+        let own = node == &**self.node();
+        if own && !self.has_tenure() {
+            return Ability::Nothing;
         }
+        let live = own || self.member.is_live(node);
+        let able = |address: &IpAddr, allowed: &Interfaces| {
+            if own {
+                self.announcer.can_announce(*address, allowed)
+            } else {
+                self.neighbours.usable(node, &[*address], allowed, live)
+            }
+        };
+        let group = service.plan.as_ref().and_then(|plan| plan.group.as_ref());
+        if let Some(group) = group {
+            let needs = group.needs.iter().flat_map(|need| {
+                let allowed = allowed_of(need, node);
+                need.addresses.iter().map(move |address| able(address, &allowed))
+            });
+            return Ability::of(needs);
+        }
+        let (addresses, allowed) = (service.addresses(), service.allowed(node));
+        Ability::of(addresses.iter().map(|address| able(address, &allowed)))
     }
 
     fn roles<'a>(&self, service: &'a Service) -> Roles<'a> {
@@ -73,7 +85,7 @@ impl Engine {
         }
         let (before, preemption) = self.keeper(service);
         Roles::of(&service.ranked, before, preemption, presence, |node| {
-            self.usable(service, node)
+            self.ability(service, node)
         })
     }
 
@@ -84,8 +96,8 @@ impl Engine {
         }
         let presence = |node: &str| self.presence(node);
         let (before, preemption) = self.keeper(service);
-        let usable = |node: &str| self.usable(service, node);
-        Roles::of(&service.ranked, before, preemption, presence, usable).owner
+        let ability = |node: &str| self.ability(service, node);
+        Roles::of(&service.ranked, before, preemption, presence, ability).owner
     }
 
     pub(crate) fn directive(&mut self, now: Instant, directive: Directive) {
@@ -104,6 +116,9 @@ impl Engine {
                 self.handovers.tell(now, &owner, &key);
             }
             if let Some(mut service) = self.services.remove(&key) {
+                if let Some(plan) = &service.plan {
+                    self.groups.leave(plan.first(), &key);
+                }
                 self.release(now, &key, &mut service);
                 self.set_deputy(&key, &mut service, None);
                 self.report_change(&key, service.addresses(), service.owner, None, Cause::Plan);
@@ -119,13 +134,19 @@ impl Engine {
         for address in before.iter().filter(|address| !plan.addresses.contains(address)) {
             self.let_go(now, &key, *address);
         }
-        let first = plan.addresses[0];
+        let first = plan.first();
         match &service.plan {
-            Some(before) if before.addresses[0] == first => {
+            Some(before) if before.first() == first => {
                 let (before, now) = (&before.eligibility, &plan.eligibility);
                 now.rerank(before, first, &mut service.ranked);
             }
-            _ => service.ranked = plan.eligibility.ranked(first),
+            before => {
+                if let Some(before) = before {
+                    self.groups.leave(before.first(), &key);
+                }
+                self.groups.enter(first, &key);
+                service.ranked = plan.eligibility.ranked(first);
+            }
         }
         service.digest = self.digests.of(&plan);
         service.plan = Some(plan);
@@ -156,7 +177,7 @@ impl Engine {
         let roles = self.roles(&service);
         let (to, acting) = (roles.owner.cloned(), roles.acting.cloned());
         let deputy = roles.deputy.cloned();
-        service.usability_ignored = roles.usability_ignored;
+        (service.usability_ignored, service.ability) = (roles.usability_ignored, roles.ability);
         let from = core::mem::replace(&mut service.owner, to.clone());
         service.acting.clone_from(&acting);
         let me = Arc::clone(self.member.node());

@@ -17,6 +17,7 @@ use crate::handover::Handovers;
 use crate::neighbours::Neighbours;
 use crate::nodeprobe::NodeProbe;
 use crate::service::{Digests, Service};
+use crate::sharing::Groups;
 use crate::strict::{STAND_IN_MAX, Strict};
 use crate::talk::Talk;
 use crate::{Cause, Change, Directive, MemberReport, ServiceKey, ServiceReport, Unanswered};
@@ -164,6 +165,7 @@ pub struct Engine {
     pub(crate) announcer: Announcer,
     pub(crate) options: Options,
     pub(crate) services: BTreeMap<ServiceKey, Service>,
+    pub(crate) groups: Groups,
     pub(crate) digests: Digests,
     /// For each address, the services for which this node answers and that have it.
     pub(crate) held: BTreeMap<IpAddr, BTreeMap<ServiceKey, Hold>>,
@@ -240,6 +242,7 @@ impl Engine {
                 .with_refresh(options.refresh),
             options,
             services: BTreeMap::new(),
+            groups: Groups::default(),
             digests: Digests::default(),
             held: BTreeMap::new(),
             yielding: Deadlines::new(),
@@ -355,17 +358,14 @@ impl Engine {
         let mut standings = BTreeMap::new();
         let mut liveness_ignored = false;
         if let Some(plan) = &service.plan {
-            let unusable = |node: &str| {
-                self.member.is_live(node) && !service.usability_ignored && !self.usable(service, node)
-            };
+            let unusable =
+                |node: &str| self.member.is_live(node) && self.ability(service, node) < service.ability;
             let counts = |node: &str| {
                 service.owner.as_deref() == Some(node) || (self.member.is_live(node) && !unusable(node))
             };
             // Who is alive among Go speakers, only they know.
             let go = plan.eligibility.go;
-            let decision = plan
-                .eligibility
-                .elect(plan.addresses[0], |node| go || counts(node));
+            let decision = plan.eligibility.elect(plan.first(), |node| go || counts(node));
             liveness_ignored = decision.liveness_ignored;
             standings = decision.standings;
             for (node, standing) in &mut standings {

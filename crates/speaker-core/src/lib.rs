@@ -29,6 +29,7 @@ mod plan;
 mod planner;
 mod report;
 mod service;
+mod sharing;
 pub mod strict;
 mod talk;
 mod world;

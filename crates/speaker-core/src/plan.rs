@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use metallb_election::Eligibility;
+use metallb_election::{Eligibility, Group};
 
 /// A service, as `namespace/name` in one allocation.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,10 +47,28 @@ impl fmt::Debug for ServiceKey {
 /// Who may own a service's addresses: everything but who is alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The addresses, at least one; the first decides the rank.
+    /// The addresses, at least one.
     pub addresses: Arc<[IpAddr]>,
     /// Candidates and excluded nodes; shared between services for which they are equal.
     pub eligibility: Arc<Eligibility>,
+    /// What it decides together with others that share addresses with it, and would decide otherwise alone.
+    pub group: Option<Arc<Group>>,
+}
+
+impl Plan {
+    /// That of a service that shares no address, or only with others that have the same addresses and candidates.
+    pub const fn new(addresses: Arc<[IpAddr]>, eligibility: Arc<Eligibility>) -> Self {
+        Self {
+            addresses,
+            eligibility,
+            group: None,
+        }
+    }
+
+    /// The address that decides the rank. All services that share addresses have the same, and no others.
+    pub fn first(&self) -> IpAddr {
+        self.group.as_ref().map_or(self.addresses[0], |group| group.first)
+    }
 }
 
 /// One change of plans.

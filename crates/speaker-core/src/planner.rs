@@ -1,17 +1,25 @@
 //! From what the API server says to plans.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use metallb_election::{Eligibility, Endpoints, NodeFacts, NodeName, Nodes, Refusal, Rules, ServiceFacts};
 use metallb_model::Config;
 
+use crate::sharing::{self, Sharing};
 use crate::{Directive, Plan, ServiceKey};
+
+/// What a service would be planned as if it shared no address.
+type Alone = (Arc<[IpAddr]>, Arc<Eligibility>);
 
 struct Service {
     facts: ServiceFacts,
     /// How fresh the facts are.
     version: u64,
+    /// How fresh what is known of those is with which it shares addresses, or did.
+    shared_version: u64,
+    alone: Option<Alone>,
     outcome: Option<Result<Plan, Refusal>>,
 }
 
@@ -36,6 +44,7 @@ pub struct Planner {
     /// Gone since the last pass, with a plan handed out.
     removed: BTreeMap<ServiceKey, u64>,
     known: BTreeSet<Arc<Eligibility>>,
+    sharing: Sharing,
 }
 
 impl Planner {
@@ -79,6 +88,8 @@ impl Planner {
                     let service = Service {
                         facts,
                         version: self.version,
+                        shared_version: 0,
+                        alone: None,
                         outcome: None,
                     };
                     self.services.insert(key.clone(), service);
@@ -87,8 +98,11 @@ impl Planner {
             self.touched.insert(key);
         } else if let Some(service) = self.services.remove(&key) {
             self.touched.remove(&key);
+            if let Some((addresses, _)) = &service.alone {
+                self.sharing.leave(&key, addresses, self.version);
+            }
             if matches!(service.outcome, Some(Ok(_))) {
-                self.removed.insert(key, self.version);
+                self.removed.insert(key, self.version.max(service.shared_version));
             }
         }
     }
@@ -152,6 +166,8 @@ impl Planner {
     }
 
     /// Works out what was touched; the changes against what was last handed out.
+    ///
+    /// Services that share addresses are worked out together, so that all that change with one are told at once.
     pub fn settle(&mut self) -> Vec<Directive> {
         let touched = core::mem::take(&mut self.touched);
         let keys: Vec<ServiceKey> = if core::mem::take(&mut self.all_touched) {
@@ -170,51 +186,105 @@ impl Planner {
                 });
             }
         }
+        let mut changed = BTreeMap::new();
         for key in keys {
-            let Some(service) = self.services.get(&key) else {
-                continue;
-            };
-            let version = service.version.max(self.common_version);
-            let outcome = self.plan(&key, &service.facts);
-            let shared = outcome.map(|(addresses, eligibility)| Plan {
-                addresses,
-                eligibility: self.share(eligibility),
-            });
-            let Some(service) = self.services.get_mut(&key) else {
-                continue;
-            };
-            let before = service.outcome.replace(shared);
-            // That it is refused is told too, once: others may have an older view of it.
-            let refused = before.is_none() && matches!(service.outcome, Some(Err(_)));
-            let plan_before = before.and_then(Result::ok);
-            let plan = service.outcome.clone().and_then(Result::ok);
-            // Made again since the last pass, it may still be announced for its former self.
-            let lingers = plan.is_none() && removed.contains_key(&key);
-            if plan != plan_before || lingers || refused {
-                directives.push(Directive {
-                    service: key,
-                    plan,
-                    version,
-                });
+            let refusal = self.plan_alone(&key);
+            let directive = refusal.and_then(|refusal| self.conclude(&key, Err(refusal), &removed));
+            changed.extend(directive.map(|directive| (key, directive)));
+        }
+        let addresses = |key: &ServiceKey| {
+            let alone = self.services.get(key).and_then(|service| service.alone.as_ref());
+            alone.map_or(&[][..], |(addresses, _)| addresses)
+        };
+        for (keys, version) in self.sharing.take_groups(addresses) {
+            for (key, plan) in self.plan_together(keys, version) {
+                let directive = self.conclude(&key, Ok(plan), &removed);
+                changed.extend(directive.map(|directive| (key, directive)));
             }
         }
+        directives.extend(changed.into_values());
         self.known
             .retain(|eligibility| Arc::strong_count(eligibility) > 1);
         directives
     }
 
-    fn plan(
-        &self,
-        key: &ServiceKey,
-        facts: &ServiceFacts,
-    ) -> Result<(Arc<[std::net::IpAddr]>, Eligibility), Refusal> {
+    /// Works out who may own a service were it alone; why nobody may.
+    fn plan_alone(&mut self, key: &ServiceKey) -> Option<Refusal> {
+        let facts = &self.services.get(key)?.facts;
         let none = Endpoints::default();
         let endpoints = self.endpoints.get(key).unwrap_or(&none);
-        let eligibility = Eligibility::of(facts, endpoints, &self.nodes, &self.config, self.rules)?;
-        if eligibility.candidates.is_empty() {
-            return Err(Refusal::NoCandidate);
+        let found = Eligibility::of(facts, endpoints, &self.nodes, &self.config, self.rules);
+        let found = match found {
+            Ok(eligibility) if eligibility.candidates.is_empty() => Err(Refusal::NoCandidate),
+            found => found,
+        };
+        let (alone, refusal) = match found {
+            Ok(eligibility) => (Some(self.share(eligibility)), None),
+            Err(refusal) => (None, Some(refusal)),
+        };
+        let service = self.services.get_mut(key)?;
+        let same = match (&service.alone, &alone) {
+            (Some((addresses, before)), Some(now)) => {
+                **addresses == *service.facts.addresses && Arc::ptr_eq(before, now)
+            }
+            _ => false,
+        };
+        if !same {
+            if let Some((addresses, _)) = service.alone.take() {
+                self.sharing.leave(key, &addresses, service.version);
+            }
+            if let Some(eligibility) = alone {
+                let addresses: Arc<[IpAddr]> = service.facts.addresses.as_slice().into();
+                self.sharing.enter(key, &addresses, service.version);
+                service.alone = Some((addresses, eligibility));
+            }
         }
-        Ok((facts.addresses.as_slice().into(), eligibility))
+        refusal
+    }
+
+    /// The plans of services that share addresses, as fresh as the freshest of them.
+    fn plan_together(&mut self, keys: Vec<ServiceKey>, mut version: u64) -> Vec<(ServiceKey, Plan)> {
+        let mut alone = Vec::with_capacity(keys.len());
+        for key in &keys {
+            let Some(service) = self.services.get(key) else {
+                continue;
+            };
+            version = version.max(service.version).max(service.shared_version);
+            alone.extend(service.alone.clone());
+        }
+        for key in &keys {
+            if let Some(service) = self.services.get_mut(key) {
+                service.shared_version = version;
+            }
+        }
+        let plans = sharing::plans(&alone, |eligibility| self.share(eligibility));
+        keys.into_iter().zip(plans).collect()
+    }
+
+    /// Takes what a service came to; what is to be told of it.
+    fn conclude(
+        &mut self,
+        key: &ServiceKey,
+        outcome: Result<Plan, Refusal>,
+        removed: &BTreeMap<ServiceKey, u64>,
+    ) -> Option<Directive> {
+        let service = self.services.get_mut(key)?;
+        let plan = outcome.as_ref().ok().cloned();
+        let before = service.outcome.replace(outcome);
+        // That it is refused is told too, once: others may have an older view of it.
+        let refused = before.is_none() && plan.is_none();
+        let plan_before = before.and_then(Result::ok);
+        // Made again since the last pass, it may still be announced for its former self.
+        let lingers = plan.is_none() && removed.contains_key(key);
+        let version = service
+            .version
+            .max(service.shared_version)
+            .max(self.common_version);
+        (plan != plan_before || lingers || refused).then(|| Directive {
+            service: key.clone(),
+            plan,
+            version,
+        })
     }
 
     /// One allocation for all equal eligibilities: most services of a cluster have the same.

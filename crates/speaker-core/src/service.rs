@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use metallb_election::{Candidate, Eligibility, NodeName};
+use metallb_election::{Ability, Candidate, Eligibility, Group, Need, NodeName};
 use metallb_l2::Interfaces;
 use metallb_sansio::Instant;
 
@@ -77,6 +77,8 @@ pub(crate) struct Service {
     pub(crate) owner: Option<NodeName>,
     pub(crate) acting: Option<NodeName>,
     pub(crate) usability_ignored: bool,
+    /// What whoever answers can announce.
+    pub(crate) ability: Ability,
     pub(crate) holding: Holding,
     /// Whose failure this node waits for.
     pub(crate) deputy_of: Option<NodeName>,
@@ -169,7 +171,24 @@ impl Digests {
                 IpAddr::V6(ip) => hash.eat(&ip.octets()),
             }
         }
+        if let Some(group) = &plan.group {
+            eat_group(&mut hash, group);
+        }
         hash.0
+    }
+}
+
+fn eat_group(hash: &mut Fnv, group: &Group) {
+    hash.eat(b"group");
+    for need in &group.needs {
+        for address in &need.addresses {
+            hash.eat(address.to_string().as_bytes());
+        }
+        for (node, names) in &need.interfaces {
+            hash.eat(node.as_bytes());
+            names.iter().for_each(|name| hash.eat(name.as_bytes()));
+            hash.eat(b"some");
+        }
     }
 }
 
@@ -207,6 +226,12 @@ fn digest(eligibility: &Eligibility) -> u64 {
         });
     }
     hash.0
+}
+
+/// The interfaces on which a node may announce addresses that services share.
+pub(crate) fn allowed_of(need: &Need, node: &str) -> Interfaces {
+    let names = need.interfaces.get(node);
+    names.map_or(Interfaces::All, |names| names.iter().cloned().collect())
 }
 
 /// The interfaces that a plan allows a node, for the announcer.

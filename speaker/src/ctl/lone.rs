@@ -14,7 +14,7 @@ pub(super) fn decided(mut directive: Directive) -> Directive {
 }
 
 fn first_only(plan: Plan) -> Plan {
-    let Some(owner) = plan.eligibility.owner(plan.addresses[0], |_| true).cloned() else {
+    let Some(owner) = plan.eligibility.owner(plan.first(), |_| true).cloned() else {
         return plan;
     };
     let mut eligibility = (*plan.eligibility).clone();
@@ -43,6 +43,7 @@ mod tests {
             let candidate = Candidate {
                 shunned: false,
                 score: 0,
+                despite: None,
                 interfaces: None,
             };
             (Arc::clone(node), candidate)
@@ -53,10 +54,7 @@ mod tests {
         };
         let address = "192.0.2.7".parse().expect("an address");
         let expected = eligibility.owner(address, |_| true).cloned();
-        let plan = Plan {
-            addresses: [address].into(),
-            eligibility: Arc::new(eligibility),
-        };
+        let plan = Plan::new([address].into(), Arc::new(eligibility));
         let directive = Directive {
             version: 0,
             service: ServiceKey::new("d", "s"),

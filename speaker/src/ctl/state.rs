@@ -157,6 +157,7 @@ fn service<'a>(
 fn describe(standing: &Standing) -> String {
     match standing {
         Standing::Standby { place } => format!("{} (place {place} behind the owner)", standing.reason()),
+        Standing::OwnerDespite(why) => format!("{} (although {})", standing.reason(), why.reason()),
         _ => standing.reason().to_owned(),
     }
 }

@@ -195,8 +195,16 @@ fn exclusions() {
             ..NodeFacts::default()
         },
     );
-    let config = config(&[json!({"nodeSelectors": [select("n1"), select("n2"), select("n4")]})]);
-    let endpoints = endpoints(&["n1", "n2", "n3"]);
+    nodes.insert(
+        "n5".into(),
+        NodeFacts {
+            labels: labels("name=n5"),
+            ..NodeFacts::default()
+        },
+    );
+    let selectors = ["n1", "n2", "n4", "n5"].map(select);
+    let config = config(&[json!({"nodeSelectors": selectors})]);
+    let endpoints = endpoints(&["n1", "n2", "n3", "n5"]);
     let strict = Eligibility::of(&service, &endpoints, &nodes, &config, Rules::default()).expect("announced");
     let expected = [
         ("n1", Exclusion::NetworkUnavailable),
@@ -208,6 +216,15 @@ fn exclusions() {
         strict.excluded,
         expected.map(|(name, why)| (NodeName::from(name), why)).into()
     );
+    assert_eq!(
+        strict.candidates.keys().map(|name| &**name).collect::<Vec<_>>(),
+        ["n5"]
+    );
+
+    let out_of_service = |nodes: &mut Nodes, name| nodes.get_mut(name).expect("a node").out_of_service = true;
+    out_of_service(&mut nodes, "n5");
+    out_of_service(&mut nodes, "n1");
+    let strict = Eligibility::of(&service, &endpoints, &nodes, &config, Rules::default()).expect("announced");
     assert!(strict.candidates.is_empty());
     let decision = strict.elect(service.addresses[0], |_| true);
     assert_eq!((decision.owner, decision.liveness_ignored), (None, false));
@@ -217,6 +234,44 @@ fn exclusions() {
         lenient.candidates.keys().map(|name| &**name).collect::<Vec<_>>(),
         ["n2"]
     );
+}
+
+#[test]
+fn where_every_candidate_has_no_network_that_is_ignored() {
+    let config = config(&[json!({"nodeSelectors": [select("n1"), select("n2")]})]);
+    let mut nodes = nodes();
+    let of = |nodes: &Nodes| {
+        let web = service(&["192.0.2.1"]);
+        Eligibility::of(&web, &endpoints(&["n1"]), nodes, &config, Rules::default()).expect("announced")
+    };
+    let names = |all: &Eligibility| {
+        all.candidates
+            .keys()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let address = "192.0.2.1".parse().expect("address");
+    let usual = of(&nodes);
+    nodes.get_mut("n1").expect("n1").network_unavailable = true;
+    assert_eq!(names(&of(&nodes)), "n2");
+    nodes.get_mut("n2").expect("n2").network_unavailable = true;
+    let all = of(&nodes);
+    assert_eq!(names(&all), "n1 n2", "n3, which has a network, is not selected");
+    assert_eq!(all.excluded["n3"], Exclusion::NotSelected);
+    assert_eq!(all.ranked(address), usual.ranked(address));
+    let decision = all.elect(address, |_| true);
+    let owner = decision.owner.expect("never nobody");
+    let why = Standing::OwnerDespite(Exclusion::NetworkUnavailable);
+    assert_eq!(decision.standings[&owner], why);
+    nodes
+        .get_mut("n1")
+        .expect("n1")
+        .labels
+        .insert(EXCLUDE_LABEL.into(), String::new());
+    assert_eq!(names(&of(&nodes)), "n2", "other exclusions stay");
+    nodes.get_mut("n2").expect("n2").foreign_speaker = true;
+    assert!(!of(&nodes).go, "Go speakers do not ignore it");
 }
 
 #[test]

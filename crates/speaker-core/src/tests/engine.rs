@@ -56,19 +56,18 @@ pub(super) fn plan(nodes: &[&str], interfaces: Option<&[&str]>) -> Plan {
     let candidate = Candidate {
         score: 0,
         shunned: false,
+        despite: None,
         interfaces: interfaces.map(|names| names.iter().map(|name| Arc::from(*name)).collect()),
     };
     let candidates = nodes
         .iter()
         .map(|node| (NodeName::from(*node), candidate.clone()))
         .collect();
-    Plan {
-        addresses: [address()].into(),
-        eligibility: Arc::new(Eligibility {
-            candidates,
-            ..Eligibility::default()
-        }),
-    }
+    let eligibility = Eligibility {
+        candidates,
+        ..Eligibility::default()
+    };
+    Plan::new([address()].into(), Arc::new(eligibility))
 }
 
 pub(super) fn tell(engine: &mut Engine, service: &str, plan: Option<Plan>) -> (Vec<Change>, usize) {

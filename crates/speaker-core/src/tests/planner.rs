@@ -99,6 +99,17 @@ fn nodes_and_configuration_concern_all_services() {
         [("a", vec!["n2"]), ("b", vec!["n2"])]
     );
     planner.node("n2".into(), None);
+    assert_eq!(
+        candidates(&planner.settle()),
+        [("a", vec!["n1"]), ("b", vec!["n1"])],
+        "never nobody"
+    );
+    let out_of_service = NodeFacts {
+        network_unavailable: true,
+        out_of_service: true,
+        ..node()
+    };
+    planner.node("n1".into(), Some(out_of_service));
     assert_eq!(candidates(&planner.settle()), [("a", vec![]), ("b", vec![])]);
     assert!(
         planner
