@@ -10,7 +10,7 @@ use metallb_speaker_core::member::{Secret, Timing};
 use metallb_speaker_core::{Change, EngineConfig, Input, Options, Output};
 
 use crate::client::{Client, Neighbour};
-use crate::facts::{Facts, ServiceNumber, Stream, node_name, node_number};
+use crate::facts::{Facts, ServiceNumber, Sharing, Stream, node_name, node_number};
 use crate::host::{self, Action, Event, Host, INTERFACE, SECOND_INTERFACE, address, link};
 use crate::lan::{CLIENT_ISLANDS, CLIENTS, Island, Lan, SECOND_LAN};
 use crate::leases::Leases;
@@ -72,6 +72,8 @@ pub struct Setup {
     pub timing: Timing,
     /// Whether every node has a cable to a second LAN, too.
     pub second_lan: bool,
+    /// Which services share addresses.
+    pub sharing: Sharing,
     /// What can be chosen of the speakers.
     pub options: Options,
     /// In strict mode: times of the Leases.
@@ -91,6 +93,7 @@ impl Setup {
             secret: None,
             timing: Timing::default(),
             second_lan: false,
+            sharing: Sharing::Nothing,
             options: Options::default(),
             leases: TenureTiming::default(),
         }
@@ -139,7 +142,7 @@ impl Cluster {
             leases: Leases::default(),
             connections: vec![0; nodes],
             said_until: vec![[Instant::ZERO; Stream::ALL.len()]; nodes],
-            facts: Arc::new(Facts::new(nodes, services, setup.second_lan)),
+            facts: Arc::new(Facts::new(nodes, services, setup.second_lan, setup.sharing)),
             arrivals: BTreeMap::new(),
             sequence: 0,
             rng: SeededRng::new(setup.seed),

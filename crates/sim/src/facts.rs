@@ -20,6 +20,34 @@ const EDGE_LABEL: &str = "example.com/edge";
 /// announced on the second LAN where there is one.
 pub type ServiceNumber = usize;
 
+/// An address of the simulation: the one that the service of this number has, where nothing is shared.
+pub type AddressNumber = usize;
+
+/// Which services share addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// None: each has its own.
+    #[default]
+    Nothing,
+    /// Two and two, one of each with an address of its own before the common one, and one with the common one only.
+    Pairs,
+    /// Each with the next: all are connected, though not all by one address.
+    Chain,
+}
+
+impl Sharing {
+    /// The addresses of a service, in order.
+    fn addresses(self, service: ServiceNumber) -> Vec<AddressNumber> {
+        match (self, service) {
+            (Self::Pairs | Self::Chain, 1) => vec![0],
+            (Self::Pairs | Self::Chain, 2) => vec![2, 0],
+            (Self::Chain, 4) => vec![4, 2],
+            (Self::Pairs | Self::Chain, 5) => vec![5, 4],
+            _ => vec![service],
+        }
+    }
+}
+
 /// A watch of the API server. Each has a connection of its own, so that what it says arrives at a time of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -41,6 +69,8 @@ impl Stream {
 /// One service.
 #[derive(Clone, Debug)]
 struct Service {
+    /// Its addresses, in order.
+    addresses: Vec<AddressNumber>,
     /// It exists.
     present: bool,
     /// `externalTrafficPolicy: Local`.
@@ -65,6 +95,8 @@ pub struct Facts {
     nodes: Vec<Node>,
     config: Arc<Config>,
     second_lan: bool,
+    /// Some services share addresses.
+    shares: bool,
     /// Changes of all streams so far, from 1.
     revision: u64,
     /// The revision of the last change of each stream.
@@ -83,8 +115,9 @@ pub(crate) fn node_number(name: &str) -> Option<NodeNumber> {
 
 impl Facts {
     /// `nodes` nodes and `services` services, each with an endpoint on every node; every other one is `Local`.
-    pub fn new(nodes: usize, services: usize, second_lan: bool) -> Self {
+    pub fn new(nodes: usize, services: usize, second_lan: bool, sharing: Sharing) -> Self {
         let service = |n: usize| Service {
+            addresses: sharing.addresses(n),
             present: true,
             local: n % 2 == 1,
             endpoints: (0..nodes).collect(),
@@ -100,6 +133,7 @@ impl Facts {
             ],
             config: config(second_lan),
             second_lan,
+            shares: sharing != Sharing::Nothing,
             revision: 1,
             versions: [1; Stream::ALL.len()],
         }
@@ -110,8 +144,8 @@ impl Facts {
         self.services.len()
     }
 
-    /// The address of a service.
-    pub fn address(service: ServiceNumber) -> IpAddr {
+    /// An address: that of the service, where nothing is shared.
+    pub fn address(service: AddressNumber) -> IpAddr {
         let number = service as u16 + 1;
         let second = service % 4 == 3;
         let [high, low] = number.to_be_bytes();
@@ -122,8 +156,8 @@ impl Facts {
         }
     }
 
-    /// The service that has the address.
-    pub(crate) fn service_of(address: IpAddr) -> Option<ServiceNumber> {
+    /// The number of an address.
+    pub(crate) fn service_of(address: IpAddr) -> Option<AddressNumber> {
         let number = match address {
             IpAddr::V4(ip) => {
                 let [_, _, high, low] = ip.octets();
@@ -136,7 +170,7 @@ impl Facts {
     }
 
     /// The interface on which it is announced.
-    pub(crate) fn interface(&self, service: ServiceNumber) -> u32 {
+    pub(crate) fn interface(&self, service: AddressNumber) -> u32 {
         if self.second_lan && service % 4 == 3 {
             SECOND_INTERFACE
         } else {
@@ -149,8 +183,13 @@ impl Facts {
         ServiceKey::new("default", &format!("s{service}"))
     }
 
-    /// Whether the node may own the service.
-    pub fn eligible(&self, service: ServiceNumber, node: NodeNumber) -> bool {
+    /// The addresses of a service, in order.
+    pub fn addresses(&self, service: ServiceNumber) -> &[AddressNumber] {
+        &self.services[service].addresses
+    }
+
+    /// Whether the node may own the service, were it alone.
+    fn eligible_alone(&self, service: ServiceNumber, node: NodeNumber) -> bool {
         let service = &self.services[service];
         let Node { excluded, edge } = self.nodes[node];
         service.present
@@ -158,6 +197,49 @@ impl Facts {
             && !excluded
             && !service.endpoints.is_empty()
             && (!service.local || service.endpoints.contains(&node))
+    }
+
+    /// Whether anybody may announce the service.
+    pub(crate) fn is_announced(&self, service: ServiceNumber) -> bool {
+        (0..self.nodes.len()).any(|node| self.eligible_alone(service, node))
+    }
+
+    /// The services that are announced and connected with an address: they have it, or share one with others that do.
+    fn group(&self, address: AddressNumber) -> Vec<ServiceNumber> {
+        let mut addresses = BTreeSet::from([address]);
+        loop {
+            let connected = |n: &ServiceNumber| self.addresses(*n).iter().any(|a| addresses.contains(a));
+            let announced = (0..self.services.len()).filter(|n| self.is_announced(*n));
+            let group: Vec<ServiceNumber> = announced.filter(connected).collect();
+            let all = group.iter().flat_map(|n| self.addresses(*n)).copied();
+            let all: BTreeSet<AddressNumber> = all.chain([address]).collect();
+            if all == addresses {
+                return group;
+            }
+            addresses = all;
+        }
+    }
+
+    /// Whether the node may own the address: it may own as many of those services that are connected with it as any node.
+    pub fn eligible(&self, address: AddressNumber, node: NodeNumber) -> bool {
+        if !self.shares {
+            return self.eligible_alone(address, node);
+        }
+        let group = self.group(address);
+        let count = |node| group.iter().filter(|n| self.eligible_alone(**n, node)).count();
+        count(node) > 0 && (0..self.nodes.len()).all(|other| count(other) <= count(node))
+    }
+
+    /// The address that decides the rank of all services that are connected with this one.
+    pub(crate) fn ranked_by(&self, address: AddressNumber) -> AddressNumber {
+        if !self.shares {
+            return address;
+        }
+        let group = self.group(address).into_iter();
+        let firsts = group.map(|service| self.addresses(service)[0]);
+        firsts
+            .min_by_key(|first| Self::address(*first))
+            .unwrap_or(address)
     }
 
     /// The next revision, of a change of this stream.
@@ -270,7 +352,11 @@ impl Service {
             namespace: "default".into(),
             name: format!("s{number}").into(),
             labels: Labels::new(),
-            addresses: vec![Facts::address(number)],
+            addresses: self
+                .addresses
+                .iter()
+                .map(|address| Facts::address(*address))
+                .collect(),
             local: self.local,
             shared: false,
         });

@@ -61,7 +61,7 @@ struct Cause {
     fact: bool,
 }
 
-/// What one client is owed for one service.
+/// What one client is owed for one address.
 #[derive(Clone, Copy, Debug)]
 struct Watch {
     /// Who should answer, and since when it has been that one; nobody when no node is able to.
@@ -95,7 +95,7 @@ pub struct Seen {
 /// Watches a cluster.
 pub(crate) struct Judge {
     bounds: Bounds,
-    /// For each service, all nodes in the order in which they own it.
+    /// For each address, all nodes in the order in which they own what it decides.
     ranks: Vec<Vec<NodeNumber>>,
     causes: Vec<Cause>,
     disturbed: Instant,
@@ -369,7 +369,8 @@ impl Judge {
         let now = cluster.now();
         let bounds = self.bounds;
         let able = |node: NodeNumber| Self::able(cluster, island, service, node);
-        let expected = self.ranks[service].iter().copied().find(|node| able(*node));
+        let ranks = &self.ranks[cluster.facts().ranked_by(service)];
+        let expected = ranks.iter().copied().find(|node| able(*node));
         let running = (0..cluster.size()).filter(|node| cluster.host(*node).takes_part());
         let here: Vec<NodeNumber> = running
             .filter(|node| cluster.lan().is_on(*node, island))
@@ -465,10 +466,7 @@ impl Judge {
                 if let Some(one) = answerers.iter().find(|n| keeps && of.contains(*n) && able(**n)) {
                     return Some(*one);
                 }
-                self.ranks[service]
-                    .iter()
-                    .copied()
-                    .find(|n| of.contains(n) && able(*n))
+                ranks.iter().copied().find(|n| of.contains(n) && able(*n))
             };
             let expected: BTreeSet<NodeNumber> = components.iter().filter_map(first).collect();
             let cached = cluster
@@ -477,7 +475,6 @@ impl Judge {
                 .and_then(|(mac, _)| cluster.node_of(mac));
             // A node whose speaker is away keeps what it owned, unless somebody better is there: in each group by itself, so
             // of several the one counts whose best is the worst.
-            let ranks = &self.ranks[service];
             let last = ranks.iter().rposition(|node| expected.contains(node));
             let kept = ranks.iter().take(last.unwrap_or(ranks.len())).copied();
             let kept = kept.filter(|node| !expected.contains(node) && absent.contains(node));
@@ -522,11 +519,15 @@ impl Judge {
             {
                 continue;
             }
-            for (service, ranks) in self.ranks.iter().enumerate() {
+            let facts = cluster.facts();
+            for service in 0..facts.services() {
+                let address = facts.addresses(service)[0];
+                let ranks = &self.ranks[facts.ranked_by(address)];
+                let announced = facts.is_announced(service);
                 let eligible = |node: &&NodeNumber| {
-                    component.contains(*node) && cluster.facts().eligible(service, **node)
+                    announced && component.contains(*node) && facts.eligible(address, **node)
                 };
-                let interface = cluster.facts().interface(service);
+                let interface = facts.interface(address);
                 let usable = |node: &&NodeNumber| cluster.lan().is_plugged(**node, interface);
                 let candidates = || ranks.iter().filter(eligible);
                 let first = candidates().find(usable).or_else(|| candidates().next());

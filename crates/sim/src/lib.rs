@@ -13,6 +13,7 @@
 //!    failed. A node is able to when its speaker runs, knows the present truth, is eligible and has its cable in.
 //! 2. **One owner**: [`Bounds::converged`] after the last disturbance exactly one node answers in each part of the LAN, the
 //!    first by rank of those there; so say the views of all nodes, too, also on parts without a client.
+//!    Services that share addresses have one owner, so an address has.
 //! 3. **Announced**: by then the clients' neighbour caches name that node as well.
 //! 4. **No change without cause**: an owner changes in a node's view only within that time of a fault that touches the old
 //!    owner, the new one or the node itself, or of a fact that arrived there. That two nodes do not hear each other, while
@@ -39,7 +40,7 @@ mod wire;
 
 pub use client::Neighbour;
 pub use cluster::{Cluster, NodeNumber, Notice, Setup};
-pub use facts::{Facts, ServiceNumber, Stream};
+pub use facts::{AddressNumber, Facts, ServiceNumber, Sharing, Stream};
 pub use fault::Fault;
 pub use judge::{ASK_EVERY, Bounds, Seen};
 pub use lan::Island;

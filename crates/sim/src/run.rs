@@ -6,7 +6,7 @@ use std::fmt;
 use metallb_sansio::{Duration, Instant, SeededRng, Timers};
 
 use crate::judge::{ASK_EVERY, Judge};
-use crate::{Bounds, Cluster, Fault, NodeNumber, Notice, Seen, Setup};
+use crate::{Bounds, Cluster, Fault, NodeNumber, Notice, Seen, Setup, Sharing};
 
 /// How many events a failure shows.
 const SHOWN: usize = 40;
@@ -131,6 +131,11 @@ impl Run {
         setup.secret = seed.is_multiple_of(10).then_some("a secret of the simulation");
         setup.second_lan = services > 3 && rng.percent(60);
         setup.options.non_preempt = rng.percent(12);
+        setup.sharing = match rng.below(4) {
+            0 => Sharing::Pairs,
+            1 => Sharing::Chain,
+            _ => Sharing::Nothing,
+        };
         Self::with(seed, setup)
     }
 
