@@ -47,6 +47,9 @@ pub struct Group {
     pub needs: Vec<Need>,
 }
 
+/// Interfaces of a node; `None` means all.
+type Interfaces = Option<BTreeSet<Arc<str>>>;
+
 impl Group {
     /// What services that share addresses decide together: the group, and for each share in order who may own it as one of the
     /// group. The candidates and their ranks are the same for all of them. Nothing when there are no shares.
@@ -137,7 +140,7 @@ fn join(own: &Eligibility, common: &BTreeMap<NodeName, Candidate>, go: bool) -> 
 
 /// Where each candidate may announce each address: wherever it may announce one of the services that have it.
 fn needs(first: IpAddr, shares: &[Share], merged: &[Eligibility]) -> Vec<Need> {
-    let mut of: BTreeMap<IpAddr, BTreeMap<&NodeName, Option<BTreeSet<Arc<str>>>>> = BTreeMap::new();
+    let mut of: BTreeMap<IpAddr, BTreeMap<&NodeName, Interfaces>> = BTreeMap::new();
     for (share, eligibility) in shares.iter().zip(merged) {
         for address in share.addresses.iter() {
             let nodes = of.entry(*address).or_default();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use metallb_sim::{Fault, NodeNumber, Run, Setup, Sharing};
+use metallb_sim::{Cluster, Fault, NodeNumber, Run, Setup, Sharing};
 use metallb_speaker_core::Options;
 
 const NODES: usize = 4;
@@ -81,4 +81,51 @@ fn each_address_has_one_owner_where_nobody_preempts() {
             disturbed(seed, setup);
         }
     }
+}
+
+/// Leases are of addresses: who has that of one has those of all that are connected with it.
+#[test]
+fn each_address_has_one_owner_or_none_in_strict_mode() {
+    let (mut answered, mut asked) = (0, 0);
+    for seed in 0..6 {
+        let sharing = [Sharing::Pairs, Sharing::Chain][seed as usize % 2];
+        let mut setup = setup(seed, sharing, 6);
+        setup.options.strict = true;
+        let mut cluster = Cluster::new(setup);
+        (0..NODES).for_each(|node| cluster.start(node));
+        cluster.run(Duration::from_secs(8));
+        for fault in [
+            Fault::RepairAll,
+            Fault::Place(1, [0].into()),
+            Fault::Place(5, [1].into()),
+            Fault::Offer(2, false),
+            Fault::Offer(2, true),
+            Fault::CutApi(seed as usize % NODES),
+            Fault::Place(1, [2, 3].into()),
+            Fault::Split([0, 1].into()),
+            Fault::RepairAll,
+            Fault::Exclude(2, true),
+        ] {
+            assert_eq!(fault.apply(&mut cluster), None);
+            for turn in 0..600 {
+                cluster.ask();
+                cluster.run(Duration::from_millis(20));
+                for address in 0..6 {
+                    let owners = (0..2).flat_map(|island| &cluster.neighbour(island, address).in_own_name);
+                    let owners: BTreeSet<_> = owners.filter_map(|mac| cluster.node_of(*mac)).collect();
+                    assert!(
+                        owners.len() <= 1,
+                        "seed {seed}, {fault:?}: {owners:?} answer for {address}"
+                    );
+                    // Twelve seconds after most of these, all is well again.
+                    if turn == 599 && cluster.facts().eligible(address, 3) {
+                        asked += 1;
+                        answered += owners.len();
+                    }
+                }
+            }
+        }
+    }
+    println!("{answered} of {asked} addresses had an owner at the end of a turn");
+    assert!(answered * 10 > asked * 7);
 }

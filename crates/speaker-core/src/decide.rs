@@ -118,6 +118,7 @@ impl Engine {
             if let Some(mut service) = self.services.remove(&key) {
                 if let Some(plan) = &service.plan {
                     self.groups.leave(plan.first(), &key);
+                    self.freshen(now, plan.first(), version);
                 }
                 self.release(now, &key, &mut service);
                 self.set_deputy(&key, &mut service, None);
@@ -135,6 +136,7 @@ impl Engine {
             self.let_go(now, &key, *address);
         }
         let first = plan.first();
+        let mut left = None;
         match &service.plan {
             Some(before) if before.first() == first => {
                 let (before, now) = (&before.eligibility, &plan.eligibility);
@@ -143,6 +145,7 @@ impl Engine {
             before => {
                 if let Some(before) = before {
                     self.groups.leave(before.first(), &key);
+                    left = Some(before.first());
                 }
                 self.groups.enter(first, &key);
                 service.ranked = plan.eligibility.ranked(first);
@@ -158,6 +161,9 @@ impl Engine {
         let from = service.owner.clone();
         self.ask_who_has(now, &key, &mut service, known);
         self.services.insert(key.clone(), service);
+        for first in left.into_iter().chain([first]) {
+            self.freshen(now, first, version);
+        }
         self.decide(now, &key, &Cause::Plan);
         let to = self.owner(&key).cloned();
         if changed && from == to {

@@ -186,7 +186,9 @@ fn eat_group(hash: &mut Fnv, group: &Group) {
         }
         for (node, names) in &need.interfaces {
             hash.eat(node.as_bytes());
-            names.iter().for_each(|name| hash.eat(name.as_bytes()));
+            for name in names {
+                hash.eat(name.as_bytes());
+            }
             hash.eat(b"some");
         }
     }

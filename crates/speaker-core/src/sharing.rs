@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use metallb_election::{Eligibility, Group, Share};
+use metallb_sansio::Instant;
 
 use crate::engine::Engine;
 use crate::service::Service;
-use crate::{Plan, ServiceKey};
+use crate::{Cause, Plan, ServiceKey};
 
 /// The services that have each address, of those that anybody may announce.
 #[derive(Default)]
@@ -139,44 +140,78 @@ pub(crate) fn plans(
     plans.collect()
 }
 
-/// The services that have one owner, in order, by the address that decides their rank.
+/// The services that have one owner, by the address that decides their rank.
 #[derive(Default)]
 pub(crate) struct Groups {
-    services: BTreeMap<IpAddr, Vec<ServiceKey>>,
+    groups: BTreeMap<IpAddr, Members>,
+}
+
+#[derive(Default)]
+struct Members {
+    /// In order.
+    services: Vec<ServiceKey>,
+    /// No plan of theirs is older.
+    version: u64,
 }
 
 impl Groups {
     pub(crate) fn enter(&mut self, first: IpAddr, key: &ServiceKey) {
-        let group = self
-            .services
-            .entry(first)
-            .or_insert_with(|| Vec::with_capacity(1));
-        if let Err(place) = group.binary_search(key) {
-            group.insert(place, key.clone());
+        let group = self.groups.entry(first).or_insert_with(|| Members {
+            services: Vec::with_capacity(1),
+            version: 0,
+        });
+        if let Err(place) = group.services.binary_search(key) {
+            group.services.insert(place, key.clone());
         }
     }
 
     pub(crate) fn leave(&mut self, first: IpAddr, key: &ServiceKey) {
-        let Some(group) = self.services.get_mut(&first) else {
+        let Some(group) = self.groups.get_mut(&first) else {
             return;
         };
-        if let Ok(place) = group.binary_search(key) {
-            group.remove(place);
+        if let Ok(place) = group.services.binary_search(key) {
+            group.services.remove(place);
         }
-        if group.is_empty() {
-            self.services.remove(&first);
+        if group.services.is_empty() {
+            self.groups.remove(&first);
         }
     }
 
-    /// The others of a service's group.
+    /// All services of the group of this one, itself among them.
     pub(crate) fn of(&self, service: &Service) -> &[ServiceKey] {
         let plan = service.plan.as_ref();
-        let group = plan.and_then(|plan| self.services.get(&plan.first()));
-        group.map_or(&[], Vec::as_slice)
+        let group = plan.and_then(|plan| self.groups.get(&plan.first()));
+        group.map_or(&[], |group| &group.services)
     }
 }
 
 impl Engine {
+    /// Something of this age was told about one of a group: what is known of the others is no older, also where it stayed as it
+    /// was. Otherwise a peer that is behind could have an older view of one of them believed beside a fresher one of another.
+    pub(crate) fn freshen(&mut self, now: Instant, first: IpAddr, version: u64) {
+        let Some(group) = self.groups.groups.get_mut(&first) else {
+            return;
+        };
+        if group.version >= version {
+            return;
+        }
+        group.version = version;
+        let mut unbelieved = Vec::new();
+        for key in &group.services {
+            let Some(service) = self.services.get_mut(key).filter(|s| s.version < version) else {
+                continue;
+            };
+            service.version = version;
+            if service.adopted.is_some() && service.adoption().is_none() {
+                service.adopted = None;
+                unbelieved.push(key.clone());
+            }
+        }
+        for key in unbelieved {
+            self.decide(now, &key, &Cause::Plan);
+        }
+    }
+
     /// What the first service of a group says of which there is anything to say: where that depends on what was before, all go
     /// by the same. `service` itself may be taken out while it is worked on.
     pub(crate) fn of_group<'a, T>(

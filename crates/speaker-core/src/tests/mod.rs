@@ -1,6 +1,7 @@
 mod answers;
 mod engine;
 mod planner;
+mod sharing;
 mod strangers;
 mod told;
 
@@ -25,11 +26,13 @@ fn source<T: serde::de::DeserializeOwned>(kind: Kind, spec: Value) -> Source<T> 
 
 /// A pool 192.0.2.0/24 with one advertisement.
 fn config(advertisement: Value) -> Arc<Config> {
+    config_of(&["192.0.2.0/24"], advertisement)
+}
+
+/// A pool with one advertisement.
+fn config_of(addresses: &[&str], advertisement: Value) -> Arc<Config> {
     let sources = Sources {
-        pools: vec![source(
-            Kind::IpAddressPool,
-            json!({"addresses": ["192.0.2.0/24"]}),
-        )],
+        pools: vec![source(Kind::IpAddressPool, json!({ "addresses": addresses }))],
         l2_advertisements: vec![source(Kind::L2Advertisement, advertisement)],
         ..Sources::default()
     };
