@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::Exclusions;
+use crate::addresses::Addresses;
 
 /// One interface as the kernel describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Interface {
     pub master: Option<u32>,
     /// Its IPv6 link-local address, once usable (duplicate address detection is over).
     pub link_local: Option<Ipv6Addr>,
+    /// IPv4 addresses of its own, in order, but no virtual ones: secondary, or of prefix length 32.
+    pub ipv4: Vec<Ipv4Addr>,
 }
 
 /// Why an interface is not announced on.
@@ -108,12 +111,9 @@ pub enum InterfaceEvent {
 #[derive(Debug, Default)]
 pub struct InterfaceTable {
     interfaces: BTreeMap<u32, Interface>,
-    /// Link-local addresses with the number of their interface, which may be told later.
-    link_locals: BTreeSet<(u32, Ipv6Addr)>,
+    addresses: Addresses,
     /// Interfaces told since a dump began; the others are gone when it ends.
     dumped: Option<BTreeSet<u32>>,
-    /// The same of link-local addresses.
-    dumped_link_locals: Option<BTreeSet<(u32, Ipv6Addr)>>,
 }
 
 impl InterfaceTable {
@@ -148,17 +148,15 @@ impl InterfaceTable {
 
     /// A dump of all addresses begins.
     pub fn begin_address_dump(&mut self) {
-        self.dumped_link_locals = Some(BTreeSet::new());
+        self.addresses.begin_dump();
     }
 
     /// The dump of all addresses ended: what was not in it is gone.
     pub fn end_address_dump(&mut self) -> Vec<InterfaceEvent> {
-        let Some(dumped) = self.dumped_link_locals.take() else {
-            return Vec::new();
-        };
-        let gone: Vec<(u32, Ipv6Addr)> = self.link_locals.difference(&dumped).copied().collect();
-        gone.into_iter()
-            .filter_map(|(index, address)| self.link_local(index, address, false))
+        let changed = self.addresses.end_dump();
+        changed
+            .into_iter()
+            .filter_map(|index| self.readdress(index))
             .collect()
     }
 
@@ -209,47 +207,24 @@ impl InterfaceTable {
             broadcast: flags.contains(LinkFlags::Broadcast),
             noarp: flags.contains(LinkFlags::Noarp),
             master,
-            link_local: self.link_local_of(index),
+            link_local: self.addresses.link_local(index),
+            ipv4: self.addresses.ipv4(index),
         })
     }
 
     fn address(&mut self, message: &AddressMessage, there: bool) -> Option<InterfaceEvent> {
-        let index = message.header.index;
-        let address = message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(IpAddr::V6(address)) if address.is_unicast_link_local() => {
-                Some(*address)
-            }
-            _ => None,
-        })?;
-        let tentative = message.header.flags.contains(AddressHeaderFlags::Tentative)
-            || message.attributes.iter().any(|attribute| {
-                matches!(attribute, AddressAttribute::Flags(flags)
-                    if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed))
-            });
-        self.link_local(index, address, there && !tentative)
+        let index = self.addresses.apply(message, there)?;
+        self.readdress(index)
     }
 
-    /// An interface has the link-local address, or no longer.
-    fn link_local(&mut self, index: u32, address: Ipv6Addr, usable: bool) -> Option<InterfaceEvent> {
-        for known in core::iter::once(&mut self.link_locals).chain(&mut self.dumped_link_locals) {
-            if usable {
-                known.insert((index, address));
-            } else {
-                known.remove(&(index, address));
-            }
-        }
-        let link_local = self.link_local_of(index);
+    /// The addresses of an interface may have changed.
+    fn readdress(&mut self, index: u32) -> Option<InterfaceEvent> {
         let interface = self.interfaces.get(&index)?.clone();
         self.put(Interface {
-            link_local,
+            link_local: self.addresses.link_local(index),
+            ipv4: self.addresses.ipv4(index),
             ..interface
         })
-    }
-
-    /// The first link-local address of an interface.
-    fn link_local_of(&self, index: u32) -> Option<Ipv6Addr> {
-        let all = (index, Ipv6Addr::UNSPECIFIED)..(index + 1, Ipv6Addr::UNSPECIFIED);
-        self.link_locals.range(all).next().map(|(_, address)| *address)
     }
 
     fn put(&mut self, interface: Interface) -> Option<InterfaceEvent> {
@@ -258,7 +233,7 @@ impl InterfaceTable {
     }
 
     fn remove(&mut self, index: u32) -> Option<InterfaceEvent> {
-        self.link_locals.retain(|(of, _)| *of != index);
+        self.addresses.forget(index);
         self.interfaces
             .remove(&index)
             .map(|_| InterfaceEvent::Removed(index))
@@ -267,6 +242,8 @@ impl InterfaceTable {
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_route::address::{AddressAttribute, AddressFlags};
+
     use super::*;
 
     const UP: LinkFlags = LinkFlags::Up

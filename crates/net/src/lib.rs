@@ -12,6 +12,7 @@
 //! Everything needs a running tokio runtime with its I/O driver. Packet sockets need `CAP_NET_RAW`; the monitor needs
 //! nothing.
 
+mod addresses;
 mod alarm;
 mod clock;
 mod datagram;

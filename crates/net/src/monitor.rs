@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 use crate::{InterfaceEvent, InterfaceTable, fd};
 
 const GROUP_LINK: u32 = 1;
+const GROUP_IPV4_ADDRESS: u32 = 5;
 const GROUP_IPV6_ADDRESS: u32 = 9;
 /// The kernel fills at most 32 KiB a message batch.
 const BUFFER: usize = 32 * 1024;
@@ -42,6 +43,7 @@ impl InterfaceMonitor {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.add_membership(GROUP_LINK)?;
+        socket.add_membership(GROUP_IPV4_ADDRESS)?;
         socket.add_membership(GROUP_IPV6_ADDRESS)?;
         socket.set_non_blocking(true)?;
         let mut monitor = Self {

@@ -11,7 +11,8 @@ use metallb_speaker_core::{Change, EngineConfig, Input, Options, Output};
 
 use crate::client::{Client, Neighbour};
 use crate::facts::{Facts, ServiceNumber, Sharing, Stream, node_name, node_number};
-use crate::host::{self, Action, Event, Host, INTERFACE, SECOND_INTERFACE, address, link};
+use crate::host::{self, Action, Event, Host, INTERFACE, SECOND_INTERFACE, link};
+use crate::kernel::Kernels;
 use crate::lan::{CLIENT_ISLANDS, CLIENTS, Island, Lan, SECOND_LAN};
 use crate::leases::Leases;
 use crate::run::Happening;
@@ -74,6 +75,8 @@ pub struct Setup {
     pub second_lan: bool,
     /// Which services share addresses.
     pub sharing: Sharing,
+    /// How the nodes are set up.
+    pub kernels: Kernels,
     /// What can be chosen of the speakers.
     pub options: Options,
     /// In strict mode: times of the Leases.
@@ -94,6 +97,7 @@ impl Setup {
             timing: Timing::default(),
             second_lan: false,
             sharing: Sharing::Nothing,
+            kernels: Kernels::default(),
             options: Options::default(),
             leases: TenureTiming::default(),
         }
@@ -133,7 +137,9 @@ impl Cluster {
         lan.loss = setup.loss;
         Self {
             now: Instant::from_millis(1_000),
-            hosts: (0..nodes).map(|node| Host::new(node, nodes)).collect(),
+            hosts: (0..nodes)
+                .map(|node| Host::new(node, nodes, setup.kernels))
+                .collect(),
             wakes: BTreeSet::new(),
             wake_at: vec![None; nodes],
             lan,
@@ -221,7 +227,7 @@ impl Cluster {
         session[..8].copy_from_slice(&self.rng.next_u64().to_be_bytes());
         let config = EngineConfig {
             node: node_name(node),
-            address: address(node),
+            address: self.setup.kernels.address(node),
             generation: self.now.as_millis() + self.hosts[node].lives,
             seed: self.rng.next_u64(),
             session,
@@ -237,8 +243,7 @@ impl Cluster {
         self.forget_lease_requests(node);
         for interface in [INTERFACE, SECOND_INTERFACE] {
             if self.lan.is_plugged(node, interface) {
-                let link = link(node, interface);
-                self.tell(node, Event::Wire(Input::LinkUp(interface, link)));
+                self.link_up(node, interface);
             }
         }
         self.relist(node);
@@ -315,13 +320,20 @@ impl Cluster {
     /// Plugs or unplugs a node's cable; the node notices by its carrier.
     pub fn plug(&mut self, node: NodeNumber, interface: u32, plugged: bool) {
         if self.hosts[node].is_powered() && self.lan.plug(node, interface, plugged) {
-            let input = if plugged {
-                Input::LinkUp(interface, link(node, interface))
+            if plugged {
+                self.link_up(node, interface);
             } else {
-                Input::LinkDown(interface)
-            };
-            self.tell(node, Event::Wire(input));
+                self.tell(node, Event::Wire(Input::LinkDown(interface)));
+            }
         }
+    }
+
+    fn link_up(&mut self, node: NodeNumber, interface: u32) {
+        let kernels = self.setup.kernels;
+        let link = link(node, interface, kernels);
+        self.tell(node, Event::Wire(Input::LinkUp(interface, link)));
+        let addresses = kernels.ipv4_of(node, interface);
+        self.tell(node, Event::Wire(Input::Addresses(interface, addresses)));
     }
 
     /// Puts a node on an island of the LAN; carriers stay up.

@@ -1,7 +1,7 @@
 //! A node: its speaker's process, its clock, and what waits for it while it is not scheduled.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use metallb_lease::{TenureInput, TenureMachine, TenureOutput, TenureTiming};
@@ -11,6 +11,7 @@ use metallb_speaker_core::l2::{Link, MacAddr};
 use metallb_speaker_core::{EngineConfig, Input, Options, Output, ServiceKey, World, WorldInput};
 
 use crate::facts::{Facts, Stream, node_name};
+use crate::kernel::{Kernels, link_local};
 use crate::{NodeNumber, ServiceNumber};
 
 /// The interface of every node on the first LAN.
@@ -19,19 +20,6 @@ pub(crate) const INTERFACE: u32 = 1;
 pub(crate) const SECOND_INTERFACE: u32 = 2;
 /// Datagrams, and frames, that the kernel keeps for a process that does not read: 208 KiB of about 700 bytes each.
 const RECEIVE_BUFFER: usize = 300;
-
-pub(crate) fn address(node: NodeNumber) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, (node % 250) as u8 + 1], 7_946 + (node / 250) as u16))
-}
-
-pub(crate) fn node_at(address: SocketAddr, nodes: usize) -> Option<NodeNumber> {
-    let IpAddr::V4(ip) = address.ip() else {
-        return None;
-    };
-    let page = usize::from(address.port().checked_sub(7_946)?);
-    let node = page * 250 + usize::from(ip.octets()[3].checked_sub(1)?);
-    (node < nodes).then_some(node)
-}
 
 pub(crate) fn mac(node: NodeNumber, interface: u32) -> MacAddr {
     MacAddr([2, 0, 0, interface as u8, (node >> 8) as u8, node as u8])
@@ -48,16 +36,12 @@ pub(crate) fn node_of(mac: MacAddr, nodes: usize) -> Option<NodeNumber> {
 const INTERFACE_BYTE: u8 = INTERFACE as u8;
 const SECOND_BYTE: u8 = SECOND_INTERFACE as u8;
 
-pub(crate) fn link_local(node: NodeNumber, interface: u32) -> Ipv6Addr {
-    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, interface as u16, node as u16 + 1)
-}
-
-pub(crate) fn link(node: NodeNumber, interface: u32) -> Link {
+pub(crate) fn link(node: NodeNumber, interface: u32, kernels: Kernels) -> Link {
     Link {
         name: format!("eth{}", interface - 1).into(),
         mac: mac(node, interface),
         arp: true,
-        link_local: Some(link_local(node, interface)),
+        link_local: kernels.link_local.then(|| link_local(node, interface)),
     }
 }
 
@@ -84,6 +68,7 @@ pub(crate) enum Action {
 pub(crate) struct Host {
     number: NodeNumber,
     peers: usize,
+    kernels: Kernels,
     world: Option<World>,
     tenures: Option<TenureMachine>,
     paused: bool,
@@ -114,10 +99,11 @@ fn nanos(duration: Duration) -> i64 {
 }
 
 impl Host {
-    pub(crate) fn new(number: NodeNumber, peers: usize) -> Self {
+    pub(crate) fn new(number: NodeNumber, peers: usize, kernels: Kernels) -> Self {
         Self {
             number,
             peers,
+            kernels,
             world: None,
             tenures: None,
             paused: false,
@@ -151,7 +137,7 @@ impl Host {
             world: Some(World::with_options(local, config, options)),
             lives: self.lives + 1,
             ahead: self.ahead,
-            ..Self::new(self.number, self.peers)
+            ..Self::new(self.number, self.peers, self.kernels)
         };
     }
 
@@ -405,7 +391,7 @@ impl Host {
         let Some(world) = &mut self.world else { return };
         self.synced = true;
         let peers = (0..self.peers)
-            .map(|peer| (node_name(peer), address(peer)))
+            .map(|peer| (node_name(peer), self.kernels.address(peer)))
             .collect();
         world.handle(now, WorldInput::Wire(Input::Peers(peers)));
         for stream in Stream::ALL {

@@ -3,12 +3,11 @@
 use std::net::SocketAddr;
 
 use metallb_speaker_core::Input;
-use metallb_speaker_core::l2::wire::arp::{self, Operation};
-use metallb_speaker_core::l2::wire::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV6, Frame};
-use metallb_speaker_core::l2::wire::ndp::{self, Message};
+use metallb_speaker_core::l2::wire::ethernet::Frame;
 
 use crate::cluster::Arrival;
-use crate::host::{Event, INTERFACE, address, link_local, mac, node_at};
+use crate::host::{Event, INTERFACE, mac};
+use crate::kernel::node_at;
 use crate::lan::{CLIENTS, Island, Lan};
 use crate::{Cluster, Facts, NodeNumber, ServiceNumber};
 
@@ -21,7 +20,7 @@ impl Cluster {
         if self.lan.hears(from, to) && !self.lan.loses(&mut self.rng) {
             let at = self.now + Lan::latency(&mut self.rng);
             let input = Input::Datagram {
-                from: address(from),
+                from: self.setup.kernels.address(from),
                 datagram,
             };
             self.arrive(at, Arrival::Node(to, Event::Wire(input)));
@@ -83,7 +82,7 @@ impl Cluster {
         if deaf || self.lan.loses(&mut self.rng) {
             return;
         }
-        if asks_kernel(header, node, interface) {
+        if self.setup.kernels.answer(node, interface, header).is_some() {
             let at = self.now + Lan::latency(&mut self.rng);
             self.arrive(at, Arrival::Kernel(node, interface, frame.to_vec()));
         }
@@ -94,56 +93,14 @@ impl Cluster {
         }
     }
 
-    /// The kernel answers for the node's own addresses, whether a speaker runs or not. As Linux does by default, it answers
-    /// by ARP for any of them on any interface.
+    /// The kernel answers for the node's own addresses, whether a speaker runs or not.
     pub(crate) fn kernel_answers(&mut self, node: NodeNumber, interface: u32, bytes: &[u8]) {
-        let Ok(frame) = Frame::new_checked(bytes) else {
-            return;
-        };
-        let Some(island) = self
-            .lan
-            .reaches(node, interface)
-            .filter(|_| self.hosts[node].is_powered())
-        else {
-            return;
-        };
-        let own = mac(node, interface);
-        let answer = if frame.ethertype() == ETHERTYPE_ARP {
-            let packet = arp::Repr::parse(frame.payload());
-            packet.map(|packet| arp::Repr::reply_to(&packet, own).emit(packet.sender_mac))
-        } else {
-            ndp::Repr::parse(frame.payload()).map(|packet| {
-                let target = link_local(node, interface);
-                let answer = ndp::Repr {
-                    source: target,
-                    destination: packet.source,
-                    message: Message::Advertisement {
-                        target,
-                        target_mac: Some(own),
-                        solicited: true,
-                        overrides: true,
-                    },
-                };
-                answer.emit(frame.source(), own)
-            })
-        };
-        if let Ok(answer) = answer {
+        let reached = self.lan.reaches(node, interface);
+        if let Some(island) = reached.filter(|_| self.hosts[node].is_powered())
+            && let Ok(frame) = Frame::new_checked(bytes)
+            && let Some(answer) = self.setup.kernels.answer(node, interface, frame)
+        {
             self.flood(node, island, &answer);
         }
-    }
-}
-
-/// Whether a frame asks for an address of the node itself.
-fn asks_kernel(frame: Frame<'_>, node: NodeNumber, interface: u32) -> bool {
-    match frame.ethertype() {
-        ETHERTYPE_ARP => arp::Repr::parse(frame.payload()).is_ok_and(|packet| {
-            packet.operation == Operation::Request && address(node).ip() == packet.target_ip
-        }),
-        ETHERTYPE_IPV6 => ndp::Repr::parse(frame.payload()).is_ok_and(|packet| {
-            let own = link_local(node, interface);
-            matches!(packet.message, Message::Solicitation { target, .. } if target == own)
-                && !packet.source.is_unspecified()
-        }),
-        _ => false,
     }
 }

@@ -10,8 +10,8 @@ use metallb_l2::MacAddr;
 use metallb_member::PeerState;
 use metallb_sansio::{Instant, Machine as _};
 
+use crate::ask::{Question, broadcast_questions, is_answer, questions, sender};
 use crate::engine::{Engine, Output};
-use crate::nodeprobe::{broadcast_questions, questions, sender};
 use crate::service::Holding;
 use crate::talk::Talk;
 use crate::{Cause, ServiceKey};
@@ -148,8 +148,8 @@ impl Engine {
 
     /// The node is up, but some of its links may not answer: for what is announced there it is gone.
     fn say_silent_links(&mut self, now: Instant, node: &NodeName, at_verdict: bool) {
-        let macs = self.neighbours.link_macs(node);
-        for mac in self.probe.silent(now, node, &macs, at_verdict) {
+        let answers = |mac, own| self.survey.answers(node, mac, own);
+        for mac in self.probe.silent(now, node, at_verdict, answers) {
             let heard = self.neighbours.was_heard(node, mac);
             if self.neighbours.link_gone(now, node, mac, heard) {
                 let news = News {
@@ -254,6 +254,8 @@ impl Engine {
         let troubled = |node: &&NodeName| self.suspects.contains(*node) || self.away.contains_key(*node);
         let asked: BTreeSet<NodeName> = self.deputies.keys().filter(troubled).cloned().collect();
         self.probe.want(now, &asked);
+        self.survey
+            .want(now, watched.difference(&asked).cloned().collect());
         if watched != self.watched {
             self.watched.clone_from(&watched);
             self.member.handle(now, metallb_member::Input::Watch(watched));
@@ -264,14 +266,36 @@ impl Engine {
         self.member.address(node).map(|address| address.ip())
     }
 
+    fn questions_for(&self, node: &str) -> Vec<Question> {
+        let heard_on = self.neighbours.heard_on(node);
+        let links = self.neighbours.links_of(node);
+        questions(self.ip_of(node), links, &heard_on, self.announcer.links())
+    }
+
+    fn ask(&mut self, questions: Vec<Question>) {
+        for Question { interface, frame, .. } in questions {
+            self.outputs.push_back(Output::Frame { interface, frame });
+        }
+    }
+
+    /// Finds out whether the links of those answer at all whose place this node will take.
+    pub(crate) fn survey_links(&mut self, now: Instant) {
+        for node in self.survey.tick(now) {
+            if !self.survey.is_over(&node, self.neighbours.links_of(&node)) {
+                let questions = self.questions_for(&node);
+                let links = self.neighbours.links_of(&node);
+                let questions = self.survey.choose(now, &node, links, questions);
+                self.ask(questions);
+            }
+        }
+    }
+
     /// Asks those that are asked for, and judges those that have been silent for too long.
     pub(crate) fn probe_nodes(&mut self, now: Instant) {
         for node in self.probe.tick(now) {
-            let heard_on = self.neighbours.macs_of(&node, &metallb_l2::Interfaces::All);
-            let links = self.neighbours.links_of(&node);
-            for (interface, frame) in questions(self.ip_of(&node), links, &heard_on, self.announcer.links()) {
-                self.outputs.push_back(Output::Frame { interface, frame });
-            }
+            let questions = self.questions_for(&node);
+            self.probe.asks(now, &node, &questions);
+            self.ask(questions);
         }
         let gone = self.probe.gone(now);
         let asked: Vec<NodeName> = self.away.keys().cloned().collect();
@@ -298,13 +322,16 @@ impl Engine {
     /// A frame tells where a node is and that it is up.
     pub(crate) fn overhear(&mut self, now: Instant, interface: u32, bytes: &[u8]) {
         let fresh = self.neighbours.heard(interface, bytes);
-        if self.probe.is_asking()
+        if (self.probe.is_asking() || self.survey.is_asking())
             && let Ok(frame) = metallb_l2::wire::ethernet::Frame::new_checked(bytes)
             && let Some(node) = self.neighbours.node_of(frame.source()).cloned()
         {
-            let ip = self.ip_of(&node);
-            let links = self.neighbours.links_of(&node);
-            self.probe.hear(now, &node, ip, links, bytes);
+            let mac = frame.source();
+            let answers = is_answer(self.ip_of(&node), self.neighbours.links_of(&node), frame);
+            self.probe.hear(now, &node, mac, answers);
+            if answers {
+                self.survey.answered(&node, mac);
+            }
         }
         if !self.unknown.is_empty()
             && let Some((ip, mac)) = sender(bytes)
@@ -333,6 +360,7 @@ impl Engine {
 
     /// The hardware addresses of a node whose place is taken became known or changed.
     pub(crate) fn refresh_stand_ins(&mut self, now: Instant, node: &NodeName) {
+        self.watch_again = true;
         let Some(keys) = self.deputies.get(node).cloned() else {
             return;
         };

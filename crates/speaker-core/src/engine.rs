@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use crate::nodeprobe::NodeProbe;
 use crate::service::{Digests, Service};
 use crate::sharing::Groups;
 use crate::strict::{STAND_IN_MAX, Strict};
+use crate::survey::Survey;
 use crate::talk::Talk;
 use crate::{Cause, Change, Directive, MemberReport, ServiceKey, ServiceReport, Unanswered};
 
@@ -41,6 +42,8 @@ pub enum Input {
     LinkUp(InterfaceIndex, Link),
     /// An interface is no longer usable.
     LinkDown(InterfaceIndex),
+    /// The IPv4 addresses that a usable interface has itself, for which its kernel answers there; none until told.
+    Addresses(InterfaceIndex, Vec<Ipv4Addr>),
     /// The speakers there should be, with the addresses of their membership.
     Peers(BTreeMap<NodeName, SocketAddr>),
     /// The shared secret of membership.
@@ -151,8 +154,8 @@ impl Default for Options {
 ///
 /// * A speaker that falls silent while its node is up is **away**: it goes on owning its addresses, and the next by rank
 ///   answers in its name with its hardware address, for [`GRACE`]. Whether the node is up, its kernel says: from the first
-///   suspicion on the next by rank asks it by ARP or neighbour solicitation for its own address, so that at the time
-///   of the verdict the answer is there.
+///   suspicion on the next by rank asks each of its links by ARP or neighbour solicitation for an address of its own, so that at
+///   the time of the verdict the answer is there.
 /// * A node that does not answer is **gone**, and the next by rank owns its addresses.
 /// * Between two nodes that are there, addresses move **make before break**: whoever has them answers until the successor is
 ///   heard, on the LAN or by its word.
@@ -208,6 +211,7 @@ pub struct Engine {
     pub(crate) watch_again: bool,
     pub(crate) neighbours: Neighbours,
     pub(crate) probe: NodeProbe,
+    pub(crate) survey: Survey,
     /// Stations that are no strangers although they are in no membership.
     acquaintances: BTreeSet<MacAddr>,
     /// Peers by the address of their node, as long as we know none of their hardware addresses: that makes us hesitate to call
@@ -265,6 +269,7 @@ impl Engine {
             watched: BTreeSet::new(),
             watch_again: false,
             probe: NodeProbe::default(),
+            survey: Survey::default(),
             acquaintances: BTreeSet::new(),
             unknown: BTreeMap::new(),
             unknown_asked: None,
@@ -419,6 +424,7 @@ impl Engine {
 
     fn links_changed(&mut self, now: Instant) {
         self.neighbours.own_links(now, self.announcer.links());
+        self.watch_again = true;
         // On a link that was not there, nobody was heard.
         self.befriend(now);
         self.ask_for_unknown(now);
@@ -495,6 +501,10 @@ impl Machine for Engine {
                 self.neighbours.link_down(index);
                 self.links_changed(now);
             }
+            Input::Addresses(index, addresses) => {
+                self.neighbours.own_addresses(index, addresses);
+                self.neighbours.own_links(now, self.announcer.links());
+            }
             Input::Peers(peers) => {
                 self.listed_at.get_or_insert(now);
                 self.member.handle(now, metallb_member::Input::Peers(peers));
@@ -524,6 +534,7 @@ impl Machine for Engine {
             .chain(self.handover_timeout())
             .chain(self.neighbours.repeat_at)
             .chain(self.probe.poll_timeout())
+            .chain(self.survey.poll_timeout())
             .chain(self.gone_news.next())
             .chain(self.absence_news.next())
             .chain(self.asking_timeout())
@@ -539,6 +550,7 @@ impl Machine for Engine {
         self.member.handle_timeout(now);
         self.drain_member(now);
         self.probe_nodes(now);
+        self.survey_links(now);
         self.tell_facts(now);
         self.say_absences(now);
         if self.stops_at.take_if(|at| *at <= now).is_some() {

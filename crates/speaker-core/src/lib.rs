@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ask;
 mod away;
 mod claims;
 mod decide;
@@ -31,6 +32,7 @@ mod report;
 mod service;
 mod sharing;
 pub mod strict;
+mod survey;
 mod talk;
 mod world;
 

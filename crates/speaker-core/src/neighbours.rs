@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use metallb_election::NodeName;
@@ -19,6 +19,8 @@ const AT_ONCE: usize = 32;
 
 /// Hardware addresses of one node, present and former, that are remembered.
 const MACS_MAX: usize = 256;
+/// IPv4 addresses of a link that are told: one is enough to ask for, and another in case that one goes meanwhile.
+const ADDRESSES_TOLD: usize = 2;
 
 #[derive(Default)]
 struct Neighbour {
@@ -40,6 +42,9 @@ struct Neighbour {
 pub(crate) struct Neighbours {
     number: u64,
     links: Vec<LinkFacts>,
+    /// Where they are, and the IPv4 addresses of our interfaces.
+    indices: BTreeMap<InterfaceIndex, Arc<str>>,
+    addresses: BTreeMap<InterfaceIndex, Vec<Ipv4Addr>>,
     /// We must not answer for any address.
     unable: bool,
     others: BTreeMap<NodeName, Neighbour>,
@@ -56,6 +61,8 @@ impl Neighbours {
         Self {
             number: (generation << 16) | 1,
             links: Vec::new(),
+            indices: BTreeMap::new(),
+            addresses: BTreeMap::new(),
             unable: false,
             others: BTreeMap::new(),
             answered: BTreeMap::new(),
@@ -66,13 +73,16 @@ impl Neighbours {
 
     /// Our links changed.
     pub(crate) fn own_links(&mut self, now: Instant, links: &BTreeMap<InterfaceIndex, Link>) {
+        let names = links.iter().map(|(index, link)| (*index, Arc::clone(&link.name)));
+        self.indices = names.collect();
         let links: Vec<LinkFacts> = links
-            .values()
-            .map(|link| LinkFacts {
+            .iter()
+            .map(|(index, link)| LinkFacts {
                 name: Arc::clone(&link.name),
                 mac: link.mac,
                 arp: link.arp,
                 link_local: link.link_local,
+                addresses: self.addresses.get(index).cloned().unwrap_or_default(),
             })
             .collect();
         if links != self.links {
@@ -80,6 +90,12 @@ impl Neighbours {
             self.number += 1;
             self.repeat_at = Some(now);
         }
+    }
+
+    /// The IPv4 addresses that an interface of ours has itself; what becomes of them, [`Neighbours::own_links`] tells.
+    pub(crate) fn own_addresses(&mut self, index: InterfaceIndex, mut addresses: Vec<Ipv4Addr>) {
+        addresses.truncate(ADDRESSES_TOLD);
+        self.addresses.insert(index, addresses);
     }
 
     /// Whether we must not answer for any address.
@@ -92,6 +108,7 @@ impl Neighbours {
 
     /// An interface of ours went: nobody is heard on it any more.
     pub(crate) fn link_down(&mut self, index: InterfaceIndex) {
+        self.addresses.remove(&index);
         for neighbour in self.others.values_mut() {
             neighbour.heard_on.remove(&index);
         }
@@ -222,27 +239,37 @@ impl Neighbours {
         self.others.get(node).map_or(&[], |other| &other.links)
     }
 
-    /// The hardware address of a node on the LAN of each interface of ours, for links of that node that `allowed` allows.
+    /// The hardware address under which a node is to be asked on each interface of ours where it was heard.
+    pub(crate) fn heard_on(&self, node: &str) -> BTreeMap<InterfaceIndex, MacAddr> {
+        let Some(other) = self.others.get(node) else {
+            return BTreeMap::new();
+        };
+        let heard = other.heard_on.iter();
+        heard
+            .filter(|(_, mac)| !other.dead.contains_key(mac))
+            .map(|(interface, mac)| (*interface, *mac))
+            .collect()
+    }
+
+    /// The hardware address of a node on the LAN of each interface of ours, for links of that node that `allowed` allows. Of a
+    /// link that was never heard, as its kernel answers nobody, its name must tell where it is.
     pub(crate) fn macs_of(&self, node: &str, allowed: &Interfaces) -> BTreeMap<InterfaceIndex, MacAddr> {
         let Some(other) = self.others.get(node) else {
             return BTreeMap::new();
         };
-        let allows = |mac: MacAddr| {
-            other
-                .links
-                .iter()
-                .any(|link| link.mac == mac && allowed.allows(&link.name))
-        };
-        let heard = other
-            .heard_on
-            .iter()
-            .filter(|(_, mac)| allows(**mac) && !other.dead.contains_key(mac));
-        heard.map(|(interface, mac)| (*interface, *mac)).collect()
-    }
-
-    /// Hardware addresses of a node, by its own word.
-    pub(crate) fn link_macs(&self, node: &str) -> Vec<MacAddr> {
-        self.links_of(node).iter().map(|link| link.mac).collect()
+        let there = |link: &&LinkFacts| !other.dead.contains_key(&link.mac) && allowed.allows(&link.name);
+        let links = || other.links.iter().filter(there);
+        let mut macs = BTreeMap::new();
+        for (index, name) in &self.indices {
+            let mac = match other.heard_on.get(index) {
+                Some(heard) => links().find(|link| link.mac == *heard),
+                None => links().find(|link| {
+                    link.name == *name && !other.heard_on.values().any(|heard| *heard == link.mac)
+                }),
+            };
+            macs.extend(mac.map(|link| (*index, link.mac)));
+        }
+        macs
     }
 
     /// A node does not answer under one of its hardware addresses; whether that is news. `heard`: it was heard before.
@@ -293,5 +320,64 @@ impl Neighbours {
                     .any(|link| dead(link).is_some_and(|(_, heard)| *heard));
                 !lost && fit.any(|link| dead(link).is_none())
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(name: &str, last: u8) -> Link {
+        Link {
+            name: name.into(),
+            mac: MacAddr([2, 0, 0, 0, 0, last]),
+            arp: true,
+            link_local: None,
+        }
+    }
+
+    fn facts(names: [(&str, u8); 2]) -> Facts {
+        let links = names.map(|(name, last)| {
+            let Link { name, mac, arp, .. } = link(name, last);
+            LinkFacts {
+                name,
+                mac,
+                arp,
+                link_local: None,
+                addresses: Vec::new(),
+            }
+        });
+        Facts {
+            number: 1,
+            links: links.into(),
+            ..Facts::default()
+        }
+    }
+
+    #[test]
+    fn a_link_that_was_never_heard_is_where_ours_of_its_name_is() {
+        let peer: NodeName = "n2".into();
+        let mac = |last| MacAddr([2, 0, 0, 0, 0, last]);
+        let mut neighbours = Neighbours::new(1);
+        let ours = BTreeMap::from([(1, link("eth0", 1)), (2, link("eth1", 2)), (3, link("eth2", 3))]);
+        neighbours.own_links(Instant::ZERO, &ours);
+        neighbours.learn(&peer, facts([("eth0", 11), ("eth1", 12)]));
+        let all = |neighbours: &Neighbours| {
+            let macs = neighbours.macs_of("n2", &Interfaces::All);
+            macs.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(all(&neighbours), [(1, mac(11)), (2, mac(12))]);
+        assert!(neighbours.heard_on("n2").is_empty(), "it is asked everywhere");
+        let only = neighbours.macs_of("n2", &["eth1"].into_iter().collect());
+        assert_eq!(only, [(2, mac(12))].into());
+
+        // Its cables are the other way round.
+        let frame = |last| metallb_l2::question([192, 0, 2, 1].into(), &link("any", last));
+        assert_eq!(neighbours.heard(2, &frame(11)), Some(Arc::clone(&peer)));
+        assert_eq!(all(&neighbours), [(2, mac(11))]);
+        neighbours.heard(1, &frame(12));
+        assert_eq!(all(&neighbours), [(1, mac(12)), (2, mac(11))]);
+        assert!(neighbours.link_gone(Instant::ZERO, "n2", mac(12), true));
+        assert_eq!(all(&neighbours), [(2, mac(11))]);
     }
 }

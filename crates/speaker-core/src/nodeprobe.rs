@@ -2,17 +2,13 @@
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use metallb_election::NodeName;
-use metallb_l2::wire::arp::{self, Operation};
-use metallb_l2::wire::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV6, Frame};
-use metallb_l2::wire::ndp::{self, Message};
-use metallb_l2::{InterfaceIndex, Link, MacAddr};
+use metallb_l2::MacAddr;
 use metallb_sansio::Instant;
 
-use crate::talk::LinkFacts;
+use crate::ask::Question;
 
 /// How often a node is asked.
 const EVERY: Duration = Duration::from_millis(30);
@@ -25,23 +21,34 @@ const AT_VERDICT: Duration = Duration::from_millis(150);
 /// By how much our own timer may be late before it is our own stall, and no evidence.
 const STALL: Duration = Duration::from_millis(40);
 
+/// A hardware address under which a node is asked.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    since: Instant,
+    /// Among other things for an address of that very link.
+    own: bool,
+}
+
 #[derive(Clone, Debug)]
 struct Probed {
     since: Instant,
-    /// When each hardware address of it last answered.
-    answered: BTreeMap<MacAddr, Instant>,
+    asked: BTreeMap<MacAddr, Asked>,
+    /// Those under which its kernel answered.
+    answered: BTreeSet<MacAddr>,
+    /// When any frame of each was last heard: somebody up there sends.
+    heard: BTreeMap<MacAddr, Instant>,
 }
 
 impl Probed {
     fn silent_for(&self, now: Instant) -> Duration {
-        let last = self.answered.values().max().copied();
+        let last = self.heard.values().max().copied();
         now - last.unwrap_or(self.since).max(self.since)
     }
 
-    fn is_silent(&self, now: Instant, mac: MacAddr, at_verdict: bool) -> bool {
-        let last = self.answered.get(&mac).copied();
-        let silent = now - last.unwrap_or(self.since).max(self.since);
-        silent >= patience(last.is_some(), at_verdict)
+    fn is_silent(&self, now: Instant, mac: MacAddr, asked: Asked, at_verdict: bool) -> bool {
+        let last = self.heard.get(&mac).copied();
+        let silent = now - last.unwrap_or(asked.since).max(asked.since);
+        silent >= patience(self.answered.contains(&mac), at_verdict)
     }
 }
 
@@ -55,10 +62,6 @@ const fn patience(answered: bool, at_verdict: bool) -> Duration {
 }
 
 /// The nodes that are asked, and what they answered.
-///
-/// IPv4: an ARP probe (RFC 5227 1.1, sender address zero) for the node's own address, sent to its hardware address: the kernel
-/// answers whatever process hangs, and nobody learns anything wrong. IPv6: a unicast solicitation for the node's own or its
-/// link-local address.
 #[derive(Default)]
 pub(crate) struct NodeProbe {
     asked: BTreeMap<NodeName, Probed>,
@@ -73,7 +76,9 @@ impl NodeProbe {
             if !self.asked.contains_key(name) {
                 let fresh = Probed {
                     since: now,
-                    answered: BTreeMap::new(),
+                    asked: BTreeMap::new(),
+                    answered: BTreeSet::new(),
+                    heard: BTreeMap::new(),
                 };
                 self.asked.insert(Arc::clone(name), fresh);
                 self.next = Some(now);
@@ -97,10 +102,27 @@ impl NodeProbe {
         if late > STALL {
             for probed in self.asked.values_mut() {
                 probed.since = now;
+                for asked in probed.asked.values_mut() {
+                    asked.since = now;
+                }
             }
         }
         self.next = (!self.asked.is_empty()).then_some(now + EVERY);
         self.asked.keys().cloned().collect()
+    }
+
+    /// These questions go out to a node. What was not asked is not silent.
+    pub(crate) fn asks(&mut self, now: Instant, node: &str, questions: &[Question]) {
+        let Some(probed) = self.asked.get_mut(node) else {
+            return;
+        };
+        let mut asked = BTreeMap::new();
+        for question in questions {
+            let since = probed.asked.get(&question.mac).map_or(now, |asked| asked.since);
+            let entry = asked.entry(question.mac).or_insert(Asked { since, own: false });
+            entry.own |= question.own;
+        }
+        probed.asked = asked;
     }
 
     /// Whether the node, whose speaker was found dead just now, is to be held for gone at once.
@@ -119,132 +141,37 @@ impl NodeProbe {
         gone.map(|(name, _)| Arc::clone(name)).collect()
     }
 
-    /// Those of the hardware addresses of a node under which it does not answer, while it is asked. `at_verdict`: its speaker
-    /// was found dead just now.
+    /// The hardware addresses of a node under which it is asked and does not answer. `at_verdict`: its speaker was found
+    /// dead just now. `answers` says of an address, and of whether it is asked for one of its own, whether it answers at all.
     pub(crate) fn silent(
         &self,
         now: Instant,
         node: &str,
-        macs: &[MacAddr],
         at_verdict: bool,
+        answers: impl Fn(MacAddr, bool) -> bool,
     ) -> Vec<MacAddr> {
         let Some(probed) = self.asked.get(node) else {
             return Vec::new();
         };
-        let silent = macs.iter().filter(|mac| probed.is_silent(now, **mac, at_verdict));
-        silent.copied().collect()
+        let silent = probed.asked.iter().filter(|(mac, asked)| {
+            probed.is_silent(now, **mac, **asked, at_verdict) && answers(**mac, asked.own)
+        });
+        silent.map(|(mac, _)| *mac).collect()
     }
 
     pub(crate) fn is_asking(&self) -> bool {
         !self.asked.is_empty()
     }
 
-    /// A frame of this node was heard: is it an answer of its kernel?
-    pub(crate) fn hear(
-        &mut self,
-        now: Instant,
-        node: &str,
-        ip: Option<IpAddr>,
-        links: &[LinkFacts],
-        bytes: &[u8],
-    ) {
-        let Some(probed) = self.asked.get_mut(node) else {
-            return;
-        };
-        let Ok(frame) = Frame::new_checked(bytes) else {
-            return;
-        };
-        let answers = match frame.ethertype() {
-            ETHERTYPE_ARP => {
-                arp::Repr::parse(frame.payload()).is_ok_and(|packet| Some(IpAddr::V4(packet.sender_ip)) == ip)
-            }
-            ETHERTYPE_IPV6 => match ndp::Repr::parse(frame.payload()).map(|packet| packet.message) {
-                Ok(Message::Advertisement { target, .. }) => {
-                    Some(IpAddr::V6(target)) == ip || links.iter().any(|link| link.link_local == Some(target))
-                }
-                _ => false,
-            },
-            _ => false,
-        };
-        if answers {
-            probed.answered.insert(frame.source(), now);
-        }
-    }
-}
-
-/// The frames that ask a node of which nothing but its address is known.
-pub(crate) fn broadcast_questions(
-    ip: IpAddr,
-    ours: &BTreeMap<InterfaceIndex, Link>,
-) -> Vec<(InterfaceIndex, Vec<u8>)> {
-    let carrying = ours.iter().filter(|(_, link)| link.carries(ip));
-    carrying
-        .map(|(index, link)| (*index, metallb_l2::question(ip, link)))
-        .collect()
-}
-
-/// The address that a frame says its sender has, and the hardware address.
-pub(crate) fn sender(bytes: &[u8]) -> Option<(IpAddr, MacAddr)> {
-    let frame = Frame::new_checked(bytes).ok()?;
-    match frame.ethertype() {
-        ETHERTYPE_ARP => {
-            let packet = arp::Repr::parse(frame.payload()).ok()?;
-            Some((packet.sender_ip.into(), packet.sender_mac))
-        }
-        ETHERTYPE_IPV6 => match ndp::Repr::parse(frame.payload()).ok()?.message {
-            Message::Advertisement {
-                target, target_mac, ..
-            } => Some((target.into(), target_mac.unwrap_or(frame.source()))),
-            Message::Solicitation { .. } => None,
-        },
-        _ => None,
-    }
-}
-
-/// The frames that ask a node, whose links are `theirs` and that is believed to have `ip`, over our links.
-///
-/// On each of our links it is asked under the hardware address heard there, or under each that it has.
-pub(crate) fn questions(
-    ip: Option<IpAddr>,
-    theirs: &[LinkFacts],
-    heard_on: &BTreeMap<InterfaceIndex, MacAddr>,
-    ours: &BTreeMap<InterfaceIndex, Link>,
-) -> Vec<(InterfaceIndex, Vec<u8>)> {
-    let mut frames = Vec::new();
-    for (index, link) in ours {
-        let heard = heard_on.get(index);
-        for their in theirs
-            .iter()
-            .filter(|their| heard.is_none_or(|mac| *mac == their.mac))
-        {
-            if let (true, Some(IpAddr::V4(target_ip))) = (link.arp, ip) {
-                let probe = arp::Repr {
-                    operation: Operation::Request,
-                    sender_mac: link.mac,
-                    sender_ip: Ipv4Addr::UNSPECIFIED,
-                    target_mac: MacAddr::ZERO,
-                    target_ip,
-                };
-                frames.push((*index, probe.emit(their.mac)));
-            }
-            let target = match ip {
-                Some(IpAddr::V6(ip)) => Some(ip),
-                _ => their.link_local,
-            };
-            if let (Some(source), Some(target)) = (link.link_local, target) {
-                let solicitation = ndp::Repr {
-                    source,
-                    destination: target,
-                    message: Message::Solicitation {
-                        target,
-                        source_mac: Some(link.mac),
-                    },
-                };
-                frames.push((*index, solicitation.emit(their.mac, link.mac)));
+    /// A frame of this node was heard, perhaps an answer of its kernel.
+    pub(crate) fn hear(&mut self, now: Instant, node: &str, mac: MacAddr, answers: bool) {
+        if let Some(probed) = self.asked.get_mut(node) {
+            probed.heard.insert(mac, now);
+            if answers {
+                probed.answered.insert(mac);
             }
         }
     }
-    frames
 }
 
 #[cfg(test)]
@@ -258,30 +185,41 @@ mod tests {
         let at = Instant::from_millis;
         probe.want(at(1_000), &[Arc::clone(&node)].into());
         assert_eq!(probe.tick(at(1_000)), [Arc::clone(&node)]);
+        let macs = [1, 2].map(|n| MacAddr([2, 0, 0, 0, 0, n]));
+        let questions = macs.map(|mac| Question {
+            interface: 1,
+            mac,
+            own: mac == macs[0],
+            frame: Vec::new(),
+        });
+        probe.asks(at(1_000), "n1", &questions);
         assert!(!probe.gone_at_verdict(at(1_140), "n1") && probe.gone_at_verdict(at(1_150), "n1"));
         assert!(probe.gone(at(1_190)).is_empty() && probe.gone(at(1_200)).len() == 1);
 
-        let ip = IpAddr::from([192, 0, 2, 1]);
-        let reply = arp::Repr {
-            operation: Operation::Reply,
-            sender_mac: MacAddr([2, 0, 0, 0, 0, 1]),
-            sender_ip: Ipv4Addr::new(192, 0, 2, 1),
-            target_mac: MacAddr([2, 0, 0, 0, 0, 2]),
-            target_ip: Ipv4Addr::UNSPECIFIED,
-        };
-        probe.hear(
-            at(1_300),
-            "n1",
-            Some(ip),
-            &[],
-            &reply.emit(MacAddr([2, 0, 0, 0, 0, 2])),
-        );
+        probe.hear(at(1_300), "n1", macs[0], true);
         assert!(probe.gone(at(1_690)).is_empty() && probe.gone(at(1_700)).len() == 1);
         assert!(!probe.gone_at_verdict(at(1_440), "n1") && probe.gone_at_verdict(at(1_450), "n1"));
 
-        let macs = [1, 2].map(|n| MacAddr([2, 0, 0, 0, 0, n]));
-        assert_eq!(probe.silent(at(1_440), "n1", &macs, true), [macs[1]]);
-        assert_eq!(probe.silent(at(1_700), "n1", &macs, false), macs);
+        assert_eq!(probe.silent(at(1_440), "n1", true, |_, _| true), [macs[1]]);
+        assert_eq!(probe.silent(at(1_700), "n1", false, |_, _| true), macs);
+        assert_eq!(
+            probe.silent(at(1_700), "n1", false, |_, own| own),
+            [macs[0]],
+            "the other answers nobody"
+        );
+        probe.hear(at(1_710), "n1", macs[0], false);
+        assert_eq!(
+            probe.silent(at(1_720), "n1", false, |_, _| true),
+            [macs[1]],
+            "it sends"
+        );
+        assert!(probe.gone(at(2_100)).is_empty() && probe.gone(at(2_110)).len() == 1);
+        probe.asks(at(1_730), "n1", &questions[..1]);
+        assert_eq!(
+            probe.silent(at(2_400), "n1", false, |_, _| true),
+            [macs[0]],
+            "no longer asked"
+        );
         probe.tick(at(2_500));
         assert!(probe.gone(at(2_600)).is_empty(), "we slept");
         probe.want(at(2_600), &BTreeSet::new());

@@ -1,7 +1,7 @@
 //! What speakers say to each other besides membership, and its bytes: big endian, lengths before contents.
 
 use core::time::Duration;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use metallb_election::NodeName;
@@ -22,6 +22,7 @@ const FLAG_PARTIAL: u8 = 2;
 const FLAG_UNABLE: u8 = 4;
 const FLAG_ARP: u8 = 1;
 const FLAG_LINK_LOCAL: u8 = 2;
+const FLAG_ADDRESS: u8 = 4;
 const FLAG_HOLDS: u8 = 1;
 const FLAG_SETTLED: u8 = 2;
 const FLAG_REPLY: u8 = 4;
@@ -84,6 +85,16 @@ pub(crate) struct LinkFacts {
     pub(crate) mac: MacAddr,
     pub(crate) arp: bool,
     pub(crate) link_local: Option<Ipv6Addr>,
+    /// Some IPv4 addresses of its own. Speakers before this field tell none.
+    pub(crate) addresses: Vec<Ipv4Addr>,
+}
+
+impl LinkFacts {
+    /// The addresses of the link itself, for which its kernel answers there.
+    pub(crate) fn own(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let ipv4 = self.addresses.iter().map(|ip| IpAddr::V4(*ip));
+        self.link_local.map(IpAddr::V6).into_iter().chain(ipv4)
+    }
 }
 
 /// How the sender sees one service.
@@ -216,33 +227,58 @@ fn packed<T>(head: &Talk, items: Vec<T>, put: impl Fn(&T, &mut Vec<u8>)) -> Vec<
 }
 
 impl Facts {
-    /// As many links as fit into one datagram.
+    /// As many links as fit into one datagram, and then as many of their addresses. An address is told as a link of its name and
+    /// of the same hardware address that carries nothing: speakers that do not know the flag see no more than that in it.
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.number.to_be_bytes());
         out.extend_from_slice(&self.have.to_be_bytes());
         let flags_at = out.len();
         out.extend_from_slice(&[0, 0]);
-        let mut told = 0_u8;
+        let mut told = 0;
         for link in &self.links {
-            let length = 1 + link.name.len() + 6 + 1 + 16;
-            if told == u8::MAX || out.len() + length > TALK_MAX {
+            let flags = flag(link.arp, FLAG_ARP) | flag(link.link_local.is_some(), FLAG_LINK_LOCAL);
+            let octets = link.link_local.map(|address| address.octets());
+            if told == usize::from(u8::MAX)
+                || !put_link(
+                    out,
+                    &link.name,
+                    link.mac,
+                    flags,
+                    octets.as_ref().map_or(&[], |all| all),
+                )
+            {
                 break;
             }
             told += 1;
-            put_text(out, &link.name);
-            out.extend_from_slice(&link.mac.0);
-            out.push(flag(link.arp, FLAG_ARP) | flag(link.link_local.is_some(), FLAG_LINK_LOCAL));
-            if let Some(address) = link.link_local {
-                out.extend_from_slice(&address.octets());
-            }
         }
-        let partial = self.partial || usize::from(told) < self.links.len();
+        let mut count = told;
+        let addresses = self.links[..told]
+            .iter()
+            .flat_map(|link| link.addresses.iter().map(|ip| (link.mac, ip.to_string())));
+        for (mac, name) in addresses {
+            if count == usize::from(u8::MAX) || !put_link(out, &name, mac, FLAG_ADDRESS, &[]) {
+                break;
+            }
+            count += 1;
+        }
+        let partial = self.partial || told < self.links.len();
         out[flags_at] =
             flag(self.asks, FLAG_ASKS) | flag(partial, FLAG_PARTIAL) | flag(self.unable, FLAG_UNABLE);
-        out[flags_at + 1] = told;
+        out[flags_at + 1] = count as u8;
     }
 }
 
+/// One link, if it fits.
+fn put_link(out: &mut Vec<u8>, name: &str, mac: MacAddr, flags: u8, link_local: &[u8]) -> bool {
+    let fits = out.len() + 2 + name.len() + 6 + 1 + link_local.len() <= TALK_MAX;
+    if fits {
+        put_text(out, name);
+        out.extend_from_slice(&mac.0);
+        out.push(flags);
+        out.extend_from_slice(link_local);
+    }
+    fits
+}
 impl View {
     fn put(&self, out: &mut Vec<u8>) {
         put_text(out, self.service.as_str());
@@ -330,7 +366,17 @@ impl<'a> Reader<'a> {
     fn facts(&mut self) -> Option<Facts> {
         let (number, have) = (self.number()?, self.number()?);
         let (flags, count) = (self.byte()?, self.byte()?);
-        let links = (0..count).map(|_| self.link()).collect::<Option<_>>()?;
+        let mut links: Vec<LinkFacts> = Vec::new();
+        for _ in 0..count {
+            let (link, is_address) = self.link()?;
+            if !is_address {
+                links.push(link);
+            } else if let Some(of) = links.iter_mut().find(|known| known.mac == link.mac)
+                && let Ok(ip) = link.name.parse()
+            {
+                of.addresses.push(ip);
+            }
+        }
         Some(Facts {
             number,
             have,
@@ -341,19 +387,22 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn link(&mut self) -> Option<LinkFacts> {
+    /// A link, and whether it is but the address of another.
+    fn link(&mut self) -> Option<(LinkFacts, bool)> {
         let (name, mac, flags) = (self.text()?.into(), MacAddr(self.array()?), self.byte()?);
         let link_local = if flags & FLAG_LINK_LOCAL == 0 {
             None
         } else {
             Some(self.array::<16>()?.into())
         };
-        Some(LinkFacts {
+        let link = LinkFacts {
             name,
             mac,
             arp: flags & FLAG_ARP != 0,
             link_local,
-        })
+            addresses: Vec::new(),
+        };
+        Some((link, flags & FLAG_ADDRESS != 0))
     }
 
     fn view(&mut self) -> Option<View> {
@@ -440,12 +489,14 @@ mod tests {
                     mac: MacAddr([2, 0, 0, 0, 0, 1]),
                     arp: true,
                     link_local: Some("fe80::1".parse().expect("v6")),
+                    addresses: vec![[198, 51, 100, 1].into(), [203, 0, 113, 1].into()],
                 },
                 LinkFacts {
                     name: "eth1".into(),
                     mac: MacAddr([2, 0, 0, 0, 0, 2]),
                     arp: false,
                     link_local: None,
+                    addresses: vec![[198, 51, 100, 2].into()],
                 },
             ],
         };
@@ -511,6 +562,7 @@ mod tests {
             mac: MacAddr([2, 0, 0, 0, 0, n]),
             arp: true,
             link_local: None,
+            addresses: vec![[192, 0, 2, n].into()],
         });
         let facts = Facts {
             links: links.collect(),
@@ -522,6 +574,48 @@ mod tests {
             panic!("facts")
         };
         assert!(heard.partial && heard.links.len() < 100);
+    }
+
+    /// Speakers of before have not heard of addresses: they take them for links that carry nothing.
+    #[test]
+    fn addresses_are_told_so_that_former_speakers_take_no_harm() {
+        let link = LinkFacts {
+            name: "eth1".into(),
+            mac: MacAddr([2, 0, 0, 0, 0, 2]),
+            arp: true,
+            link_local: None,
+            addresses: Vec::new(),
+        };
+        let facts = |addresses: Vec<Ipv4Addr>| Facts {
+            number: 3,
+            links: vec![LinkFacts {
+                addresses,
+                ..link.clone()
+            }],
+            ..Facts::default()
+        };
+        let mut bytes = Talk::Facts(facts(vec![[198, 51, 100, 1].into()])).encode();
+        let known = Talk::decode(&bytes);
+        assert_eq!(known, Some(Talk::Facts(facts(vec![[198, 51, 100, 1].into()]))));
+
+        let flags = bytes.last_mut().expect("the flags of the last link");
+        assert_eq!(core::mem::take(flags), FLAG_ADDRESS);
+        let Some(Talk::Facts(former)) = Talk::decode(&bytes) else {
+            panic!("facts")
+        };
+        let alias = LinkFacts {
+            name: "198.51.100.1".into(),
+            arp: false,
+            ..link.clone()
+        };
+        assert_eq!((former.partial, former.links), (false, vec![link.clone(), alias]));
+
+        let few = facts((0..200).map(|n| [198, 51, 100, n].into()).collect());
+        let bytes = Talk::Facts(few).encode();
+        let Some(Talk::Facts(heard)) = Talk::decode(&bytes) else {
+            panic!("facts")
+        };
+        assert!(bytes.len() <= TALK_MAX && !heard.partial && heard.links.len() == 1);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::net::Ipv4Addr;
 use std::ops::Bound;
 use std::task::Poll;
 
@@ -15,6 +16,8 @@ const ERRORS: usize = 4;
 
 struct OpenLink {
     link: Link,
+    /// IPv4 addresses of the interface itself.
+    ipv4: Vec<Ipv4Addr>,
     arp: PacketSocket,
     ndp: Option<PacketSocket>,
 }
@@ -133,7 +136,7 @@ impl Links {
     pub(super) fn exclude(&mut self, exclusions: Exclusions) -> Vec<Input> {
         self.exclusions = exclusions;
         let all: Vec<InterfaceIndex> = self.known.keys().copied().collect();
-        all.into_iter().filter_map(|index| self.settle(index)).collect()
+        all.into_iter().flat_map(|index| self.settle(index)).collect()
     }
 
     /// Whether something could not be opened and is to be tried again.
@@ -144,41 +147,45 @@ impl Links {
     /// Tries again to open what could not be opened.
     pub(super) fn retry(&mut self) -> Vec<Input> {
         let failed: Vec<InterfaceIndex> = self.failed.keys().copied().collect();
-        failed
-            .into_iter()
-            .filter_map(|index| self.settle(index))
-            .collect()
+        failed.into_iter().flat_map(|index| self.settle(index)).collect()
     }
 
     /// Opens, changes or closes the sockets of one interface according to what is known of it.
-    fn settle(&mut self, index: InterfaceIndex) -> Option<Input> {
+    fn settle(&mut self, index: InterfaceIndex) -> Vec<Input> {
         let wanted = self.known.get(&index).and_then(|interface| {
             let mac = interface.usable(&self.exclusions).ok()?;
-            Some(Link {
+            let link = Link {
                 name: interface.name.as_str().into(),
                 mac: MacAddr(mac),
                 arp: true,
                 link_local: interface.link_local,
-            })
+            };
+            Some((link, interface.ipv4.clone()))
         });
-        let Some(link) = wanted else {
+        let Some((link, ipv4)) = wanted else {
             self.failed.remove(&index);
-            let closed = self.open.remove(&index)?;
+            let Some(closed) = self.open.remove(&index) else {
+                return Vec::new();
+            };
             tracing::info!(
                 interface = &*closed.link.name,
                 "no longer announcing on this interface"
             );
-            return Some(Input::LinkDown(index));
+            return vec![Input::LinkDown(index)];
         };
-        if self.open.get(&index).is_some_and(|open| open.link == link) {
-            return None;
+        if let Some(open) = self.open.get_mut(&index).filter(|open| open.link == link) {
+            if open.ipv4 == ipv4 {
+                return Vec::new();
+            }
+            open.ipv4.clone_from(&ipv4);
+            return vec![Input::Addresses(index, ipv4)];
         }
-        match self.open_sockets(index, &link) {
+        match self.open_sockets(index, &link, &ipv4) {
             Ok(open) => {
                 tracing::info!(interface = &*link.name, mac = %link.mac, "announcing on this interface");
                 self.open.insert(index, open);
                 self.failed.remove(&index);
-                Some(Input::LinkUp(index, link))
+                vec![Input::LinkUp(index, link), Input::Addresses(index, ipv4)]
             }
             Err(error) => {
                 let why = error.to_string();
@@ -195,12 +202,18 @@ impl Links {
                     );
                     self.failed.insert(index, why);
                 }
-                self.open.remove(&index).map(|_| Input::LinkDown(index))
+                let closed = self.open.remove(&index);
+                Vec::from_iter(closed.map(|_| Input::LinkDown(index)))
             }
         }
     }
 
-    fn open_sockets(&mut self, index: InterfaceIndex, link: &Link) -> std::io::Result<OpenLink> {
+    fn open_sockets(
+        &mut self,
+        index: InterfaceIndex,
+        link: &Link,
+        ipv4: &[Ipv4Addr],
+    ) -> std::io::Result<OpenLink> {
         let (arp, ndp) = match self.open.remove(&index) {
             Some(open) => (Some(open.arp), open.ndp),
             None => (None, None),
@@ -216,6 +229,7 @@ impl Links {
         };
         Ok(OpenLink {
             link: link.clone(),
+            ipv4: ipv4.to_vec(),
             arp,
             ndp,
         })
