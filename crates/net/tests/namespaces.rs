@@ -4,6 +4,7 @@
 
 mod lan;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::{Command, Stdio};
 
@@ -11,6 +12,7 @@ use metallb_l2::MacAddr;
 use metallb_l2::wire::arp::{Operation, Repr};
 use metallb_l2::wire::ethernet::Frame;
 use metallb_l2::wire::ndp::{self, Message};
+use metallb_net::{PacketSocket, Protocol};
 
 use lan::{OUR_MAC, PATIENCE, STATION_MAC, Station, hears, on_a_lan, printed, run, solicitation};
 
@@ -41,6 +43,22 @@ fn says(frame: &[u8]) -> Option<(IpAddr, MacAddr)> {
         Message::Advertisement {
             target, target_mac, ..
         } => Some((target.into(), target_mac?)),
+        Message::Solicitation { .. } => None,
+    }
+}
+
+/// The address for which a frame of ours answers. A unicast solicitation may be answered without the hardware address (RFC 4861
+/// 4.4).
+fn answer(frame: &[u8]) -> Option<IpAddr> {
+    let frame = Frame::new_checked(frame).ok()?;
+    if frame.source() != OUR_MAC {
+        return None;
+    }
+    if let Ok(packet) = Repr::parse(frame.payload()) {
+        return (packet.operation == Operation::Reply).then_some(packet.sender_ip.into());
+    }
+    match ndp::Repr::parse(frame.payload()).ok()?.message {
+        Message::Advertisement { target, .. } => Some(target.into()),
         Message::Solicitation { .. } => None,
     }
 }
@@ -308,5 +326,103 @@ fn hundreds_of_other_interfaces_change_nothing() {
             "within {PATIENCE:?}"
         );
         assert!(host.link("lan0").is_some());
+    });
+}
+
+/// VLANs and macvlan take the same way through the kernel: the frame becomes one of the child and is then handed to the sockets
+/// of child and parent. VLAN devices were not seen on a kernel (the one these tests were written on has none), macvlan was.
+#[test]
+#[ignore = "needs root and iproute2"]
+fn what_is_for_a_child_interface_the_parent_leaves_alone() {
+    on_a_lan(async |namespaces, mut host, mut station| {
+        let ours = &namespaces.ours;
+        let child = MacAddr([2, 0, 0, 0, 0xaa, 7]);
+        run(&format!(
+            "ip -n {ours} link add child0 link lan0 address {child} type macvlan mode bridge && ip -n {ours} link set child0 up"
+        ));
+        host.until("both links", |host| {
+            ["lan0", "child0"].iter().all(|name| host.link(name).is_some())
+        })
+        .await;
+        let open = |name: &str| {
+            let shown = printed(&format!("ip -n {ours} -o link show dev {name}"));
+            let (index, _) = shown.split_once(':').expect("a number");
+            let index = index.parse().expect("a number");
+            [Protocol::Arp, Protocol::Ndp]
+                .map(|protocol| PacketSocket::open(index, protocol).expect("packet socket"))
+        };
+        let sockets = [open("lan0"), open("child0")];
+        // What is for the parent comes last, so that by then everything was seen.
+        for to in [child, OUR_MAC] {
+            station.send(&question(V4).emit(to));
+            station.send(&solicitation(ASKER, V6, V6, to));
+        }
+        let mut heard = [[0; 2]; 2];
+        let mut buffer = [0; PacketSocket::BUFFER];
+        host.until("the questions", |_| {
+            for (heard, sockets) in heard.iter_mut().zip(&sockets) {
+                for socket in sockets {
+                    while let Ok(length) = socket.try_receive(&mut buffer) {
+                        let frame = Frame::new_checked(&buffer[..length]).expect("a frame");
+                        heard[0] += usize::from(frame.destination() == OUR_MAC);
+                        heard[1] += usize::from(frame.destination() == child);
+                    }
+                }
+            }
+            heard[0][0] == 2 && heard[1][1] == 2
+        })
+        .await;
+        assert_eq!(
+            heard,
+            [[2, 0], [0, 2]],
+            "to the parent and to the child, by socket"
+        );
+    });
+}
+
+/// What the deputy of a node relies on (`metallb-speaker-core`, `ask.rs`), and the simulator's kernels imitate.
+#[test]
+#[ignore = "needs root and iproute2"]
+fn a_kernel_answers_for_the_addresses_of_the_link_whatever_else_it_is_set_to() {
+    const NODE_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+    const NODE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+    const LINK_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+    on_a_lan(async |namespaces, mut host, mut station| {
+        let ours = &namespaces.ours;
+        run(&format!(
+            "set -e; ip -n {ours} link add other0 type veth peer name other1
+             ip -n {ours} addr add {NODE_V4}/24 dev other0; ip -n {ours} addr add {NODE_V6}/64 dev other0
+             ip -n {ours} link set other0 up; ip -n {ours} link set other1 up"
+        ));
+        let mut link_local = None;
+        host.until("our link with both families", |host| {
+            link_local = host.link("lan0").and_then(|link| link.link_local);
+            link_local.is_some()
+        })
+        .await;
+        let link_local = link_local.expect("told");
+        let probe = |target_ip| Repr {
+            sender_ip: Ipv4Addr::UNSPECIFIED,
+            ..question(target_ip)
+        };
+        for arp_ignore in 0..=2 {
+            run(&format!(
+                "ip netns exec {ours} sysctl -qw net.ipv4.conf.all.arp_ignore={arp_ignore}"
+            ));
+            station.heard();
+            station.send(&solicitation(ASKER, NODE_V6, NODE_V6, OUR_MAC));
+            station.send(&solicitation(ASKER, link_local, link_local, OUR_MAC));
+            station.send(&probe(NODE_V4).emit(OUR_MAC));
+            station.send(&probe(LINK_V4).emit(OUR_MAC));
+            let mut answered: BTreeSet<IpAddr> = BTreeSet::new();
+            host.until("the answers", |_| {
+                answered.extend(station.heard().iter().filter_map(|frame| answer(frame)));
+                answered.contains(&LINK_V4.into()) && answered.contains(&link_local.into())
+            })
+            .await;
+            let of_the_node =
+                [NODE_V4.into(), NODE_V6.into()].map(|address: IpAddr| answered.contains(&address));
+            assert_eq!(of_the_node, [arp_ignore == 0, false], "arp_ignore {arp_ignore}");
+        }
     });
 }
