@@ -175,6 +175,7 @@ fn who_can_announce_more_of_the_addresses_comes_first() {
             mac: MacAddr([2, 0, 0, 0, 1, from.as_bytes()[1]]),
             arp,
             link_local: nd.then(|| "fe80::1".parse().expect("address")),
+            addresses: Vec::new(),
         };
         let facts = Facts {
             number,
