@@ -62,7 +62,7 @@ fn disturbed(seed: u64, setup: Setup) {
 
 #[test]
 fn each_address_has_one_owner() {
-    for seed in 0..12 {
+    for seed in 0..6 {
         for sharing in [Sharing::Pairs, Sharing::Chain] {
             disturbed(seed, setup(seed, sharing, 6));
         }
@@ -71,7 +71,7 @@ fn each_address_has_one_owner() {
 
 #[test]
 fn each_address_has_one_owner_where_nobody_preempts() {
-    for seed in 0..12 {
+    for seed in 0..6 {
         for sharing in [Sharing::Pairs, Sharing::Chain] {
             let mut setup = setup(seed, sharing, 6);
             setup.options = Options {
