@@ -56,14 +56,14 @@ impl Node {
             score: 0,
             shunned: false,
             interfaces: interfaces.map(|names| names.iter().map(|name| Arc::from(*name)).collect()),
+            despite: None,
         };
-        let plan = Plan {
-            addresses: addresses.iter().map(|address| ip(address)).collect(),
-            eligibility: Arc::new(Eligibility {
-                candidates: [(NodeName::from(NODE), candidate)].into(),
-                ..Eligibility::default()
-            }),
+        let eligibility = Eligibility {
+            candidates: [(NodeName::from(NODE), candidate)].into(),
+            ..Eligibility::default()
         };
+        let addresses = addresses.iter().map(|address| ip(address)).collect();
+        let plan = Plan::new(addresses, Arc::new(eligibility));
         let directive = Directive {
             service: key(),
             plan: Some(plan),
