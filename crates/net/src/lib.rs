@@ -18,6 +18,7 @@ mod clock;
 mod datagram;
 mod exclude;
 mod fd;
+mod filter;
 mod groups;
 mod interface;
 mod monitor;

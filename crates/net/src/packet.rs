@@ -13,11 +13,11 @@ use socket2::{Domain, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::fd;
+use crate::{fd, filter};
 
 /// Longer frames are cut, and then fail to parse. Options that nobody knows may fill a neighbour discovery packet up to the MTU
 /// (RFC 4861 4.6), and it is not fragmented (RFC 6980).
-const FRAME_MAX: usize = 2_048;
+pub(crate) const FRAME_MAX: usize = 2_048;
 
 /// What a socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,49 +35,6 @@ impl Protocol {
             Self::Ndp => 0x86dd,
         }
     }
-
-    /// Classic BPF that lets through only what the protocol needs; runs in the kernel before the process is woken.
-    fn filter(self) -> Vec<SockFilter> {
-        const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-        const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
-        const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
-        const JUMP_EQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-        const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-        const PACKET_TYPE: u32 = 0xffff_f000 + 4; // SKF_AD_OFF + SKF_AD_PKTTYPE
-        const OTHER_HOST: u32 = 3; // PACKET_OTHERHOST
-        let accept = || SockFilter::new(RETURN, 0, 0, FRAME_MAX as u32);
-        let drop = || SockFilter::new(RETURN, 0, 0, 0);
-        // To another station's hardware address (a promiscuous interface), or with the tag of a VLAN for which this node has no
-        // interface: the kernel has taken the tag off, and the answer would leave without it.
-        let mut filter = vec![
-            SockFilter::new(LOAD, 0, 0, PACKET_TYPE),
-            SockFilter::new(JUMP_EQ, 0, 1, OTHER_HOST),
-            drop(),
-        ];
-        match self {
-            Self::Arp => filter.extend([
-                SockFilter::new(LOAD_HALF, 0, 0, 12),
-                SockFilter::new(JUMP_EQ, 0, 3, 0x0806),
-                SockFilter::new(LOAD_HALF, 0, 0, 20), // operation
-                SockFilter::new(JUMP_EQ, 2, 0, 1),
-                SockFilter::new(JUMP_EQ, 1, 0, 2),
-                drop(),
-                accept(),
-            ]),
-            Self::Ndp => filter.extend([
-                SockFilter::new(LOAD_HALF, 0, 0, 12),
-                SockFilter::new(JUMP_EQ, 0, 5, 0x86dd),
-                SockFilter::new(LOAD_BYTE, 0, 0, 20), // next header
-                SockFilter::new(JUMP_EQ, 0, 3, 58),
-                SockFilter::new(LOAD_BYTE, 0, 0, 54), // ICMPv6 type
-                SockFilter::new(JUMP_EQ, 2, 0, 135),
-                SockFilter::new(JUMP_EQ, 1, 0, 136),
-                drop(),
-                accept(),
-            ]),
-        }
-        filter
-    }
 }
 
 /// A socket that sends and receives whole frames of one protocol on one interface.
@@ -87,14 +44,18 @@ pub struct PacketSocket {
 }
 
 impl PacketSocket {
-    /// Opens the socket on the interface with this number. Frames that we send are not heard.
+    /// Opens the socket on the interface with this number. Frames that we send are not heard, nor those for VLANs.
     ///
     /// # Errors
     /// `EPERM` without `CAP_NET_RAW`; `ENODEV` or `ENXIO` when the interface is gone.
     pub fn open(interface: u32, protocol: Protocol) -> io::Result<Self> {
         // Protocol 0 receives nothing: no frame slips in between opening and filtering.
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None)?;
-        socket.attach_filter(&protocol.filter())?;
+        let program = filter::program(protocol, interface);
+        let steps = program
+            .iter()
+            .map(|step| SockFilter::new(step.code, step.jt, step.jf, step.k));
+        socket.attach_filter(&steps.collect::<Vec<_>>())?;
         set_option(&socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
         if protocol == Protocol::Ndp {
             let all_multicast = libc::packet_mreq {
