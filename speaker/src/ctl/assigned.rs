@@ -43,6 +43,11 @@ impl Assignment {
         let strangers = |why: &Unanswered| matches!(why, Unanswered::Probing | Unanswered::Conflict);
         self.unanswered.iter().any(|(_, why)| strangers(why))
     }
+
+    /// What is on record about this node may stand: it answers for some address, or would but for strangers.
+    pub(super) fn stands(&self) -> bool {
+        !self.answered.is_empty() || self.waits_for_strangers()
+    }
 }
 
 /// What became of a service.

@@ -312,13 +312,16 @@ impl Task {
             return;
         };
         let node = &self.writer.node;
-        let news = self.told.entry(key.clone()).or_default().take(node, assignment);
-        if news.is_empty() {
-            return;
-        }
         // After a restart of the speaker nothing has changed for the user.
         let recorded = |known: &Known| known.service == *key && known.node == *node;
         let restarted = self.seen.insert(key.clone()) && self.known.values().any(recorded);
+        let told = self.told.entry(key.clone());
+        let news = told
+            .or_insert_with(|| Told::of(assignment, restarted))
+            .take(node, assignment);
+        if news.is_empty() {
+            return;
+        }
         let about = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Service".into()),
@@ -327,13 +330,12 @@ impl Task {
             uid: Some(assignment.uid.clone()),
             ..Default::default()
         };
-        let restarted = |publish: &Publish| restarted && publish.is_assignment();
-        for publish in news.into_iter().filter(|publish| !restarted(publish)) {
-            let Publish {
-                kind,
-                reason,
-                message,
-            } = publish;
+        for Publish {
+            kind,
+            reason,
+            message,
+        } in news
+        {
             self.writer.events.publish(about.clone(), kind, reason, message);
         }
     }

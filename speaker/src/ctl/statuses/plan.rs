@@ -77,9 +77,7 @@ pub(super) fn actions(
     known: &BTreeMap<String, Known>,
 ) -> Vec<Action> {
     let about = known.iter().filter(|(_, object)| object.service == *key);
-    let stands =
-        |assignment: &&Assignment| !assignment.answered.is_empty() || assignment.waits_for_strangers();
-    let Some(assignment) = assignment.filter(stands) else {
+    let Some(assignment) = assignment.filter(|assignment| assignment.stands()) else {
         let ours = about.filter(|(_, object)| object.node == node);
         return ours
             .map(|(name, _)| Action::Delete { name: name.clone() })

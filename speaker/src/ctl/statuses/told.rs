@@ -15,8 +15,10 @@ pub(super) struct Told {
     uid: String,
     /// That it came to this node, and it is still true as far as this node can do anything about it.
     assigned: bool,
-    /// The addresses for which this node has no interface.
+    /// The addresses for which this node had no interface when that was last known: without its Lease it is not.
     failed: Vec<IpAddr>,
+    /// After a restart of the speaker, the addresses about which nothing is known yet: what is found out first is told already.
+    unjudged: Vec<IpAddr>,
 }
 
 /// An Event to publish.
@@ -27,33 +29,31 @@ pub(super) struct Publish {
     pub(super) message: String,
 }
 
-impl Publish {
-    /// It says that a service came to this node.
-    pub(super) fn is_assignment(&self) -> bool {
-        self.reason == events::NODE_ASSIGNED
-    }
-}
-
 impl Told {
+    /// Before anything is published. `restarted`: it is on record that an earlier life of the speaker had this service.
+    pub(super) fn of(assignment: &Assignment, restarted: bool) -> Self {
+        Self {
+            uid: assignment.uid.clone(),
+            assigned: restarted,
+            failed: Vec::new(),
+            unjudged: Vec::from(if restarted { &*assignment.addresses } else { &[] }),
+        }
+    }
+
     /// Takes how the service stands now; what to publish about that, each once.
     pub(super) fn take(&mut self, node: &str, assignment: &Assignment) -> Vec<Publish> {
         if self.uid != assignment.uid {
-            *self = Self {
-                uid: assignment.uid.clone(),
-                ..Self::default()
-            };
+            *self = Self::of(assignment, false);
         }
         let mut news = Vec::new();
         let failed: Vec<IpAddr> = assignment.because(Unanswered::NoInterface).collect();
-        let more = failed.iter().any(|address| !self.failed.contains(address));
-        if more {
+        if self.judge(assignment, &failed) {
             news.push(Publish {
                 kind: EventKind::Warning,
                 reason: events::ANNOUNCE_FAILED,
                 message: failure(node, assignment, &failed),
             });
         }
-        self.failed = failed;
         if !assignment.answered.is_empty() {
             if !std::mem::replace(&mut self.assigned, true) {
                 news.push(Publish {
@@ -67,6 +67,29 @@ impl Told {
             self.assigned = false;
         }
         news
+    }
+
+    /// Takes which addresses have no interface; whether that is to be told.
+    fn judge(&mut self, assignment: &Assignment, failed: &[IpAddr]) -> bool {
+        let leaseless: Vec<IpAddr> = assignment.because(Unanswered::Lease).collect();
+        let stands = assignment.stands();
+        // Whether the other addresses are answered for is known when their Leases are.
+        let open = !stands && !leaseless.is_empty();
+        self.failed
+            .retain(|address| failed.contains(address) || leaseless.contains(address));
+        let mut more = false;
+        for address in failed {
+            let unjudged = self.unjudged.contains(address);
+            if self.failed.contains(address) || (unjudged && open) {
+                continue;
+            }
+            self.failed.push(*address);
+            more |= !(unjudged && stands);
+        }
+        self.unjudged.retain(|address| {
+            leaseless.contains(address) || (failed.contains(address) && !self.failed.contains(address))
+        });
+        more
     }
 }
 
@@ -182,6 +205,72 @@ mod tests {
             news[0].message,
             "node \"n1\" should announce the service, but none of the interfaces that its L2Advertisements name is usable \
              there for 192.0.2.10, 2001:db8::10; they name eth1, eth2"
+        );
+    }
+
+    #[test]
+    fn what_was_told_in_an_earlier_life_is_not_told_again() {
+        use Unanswered::{Lease, NoInterface, Probing};
+        let none = Some(NoInterface);
+        let after_restart = |steps: &[Assignment]| {
+            let mut told = Told::of(&steps[0], true);
+            let all = steps.iter().map(|assignment| reasons(&mut told, assignment));
+            all.collect::<Vec<_>>().concat()
+        };
+        assert_eq!(after_restart(&[dual(None, none), dual(None, none)]), NONE);
+        let probed = [dual(Some(Probing), none), dual(None, none)];
+        assert_eq!(after_restart(&probed), NONE);
+        let one_lease_first = [dual(None, Some(Lease)), dual(None, none)];
+        assert_eq!(after_restart(&one_lease_first), NONE);
+        let the_other = [
+            dual(Some(Lease), Some(Lease)),
+            dual(Some(Lease), none),
+            dual(None, none),
+        ];
+        assert_eq!(
+            after_restart(&the_other),
+            [ASSIGNED],
+            "its record did not outlast that"
+        );
+
+        assert_eq!(
+            after_restart(&[dual(none, none)]),
+            [FAILED],
+            "nothing is on record now"
+        );
+        assert_eq!(
+            after_restart(&[dual(None, None), dual(None, none)]),
+            [FAILED],
+            "news"
+        );
+        assert_eq!(
+            after_restart(&[dual(Some(Lease), none), dual(none, none)]),
+            [FAILED]
+        );
+        assert_eq!(after_restart(&[dual(None, none), dual(none, none)]), [FAILED]);
+        let reborn = Assignment {
+            uid: "v".into(),
+            ..dual(None, none)
+        };
+        assert_eq!(after_restart(&[dual(None, none), reborn]), [FAILED, ASSIGNED]);
+    }
+
+    #[test]
+    fn a_failure_is_told_once_whatever_leases_do() {
+        use Unanswered::{Lease, NoInterface};
+        let (none, lease) = (Some(NoInterface), Some(Lease));
+        let mut told = Told::default();
+        assert_eq!(reasons(&mut told, &dual(None, none)), [FAILED, ASSIGNED]);
+        for _ in 0..3 {
+            assert_eq!(reasons(&mut told, &dual(lease, lease)), NONE);
+            assert_eq!(reasons(&mut told, &dual(lease, none)), NONE);
+            assert_eq!(reasons(&mut told, &dual(None, none)), [ASSIGNED]);
+        }
+        assert_eq!(reasons(&mut told, &dual(None, None)), NONE);
+        assert_eq!(
+            reasons(&mut told, &dual(None, none)),
+            [FAILED],
+            "it had one meanwhile"
         );
     }
 }
