@@ -7,7 +7,7 @@
 //! address where it happens to. For an IPv6 address of another link no kernel answers, for an IPv4 address Linux does
 //! unless the sysctl `arp_ignore` is set, as kube-proxy's strict ARP sets it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use metallb_l2::wire::arp::{self, Operation};
@@ -29,45 +29,96 @@ pub(crate) struct Question {
     pub(crate) frame: Vec<u8>,
 }
 
+/// On which of our links a link is asked that may be on the LAN of several, as the node was not heard there yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Where it was heard, or else on ours of its name; wherever it may be, if it can't be asked there.
+    Likely,
+    /// Wherever it may be.
+    Anywhere,
+}
+
 /// The frames that ask a node, whose links are `theirs` and that is believed to have `ip`, over our links.
 ///
-/// On each of our links it is asked under the hardware address heard there, or under each that it has.
+/// On each of our links it is asked under the hardware address heard there, or under each that it has and that `reach` lets be
+/// asked there. Each address is asked for once, also where several links have one hardware address, as VLANs do.
 pub(crate) fn questions(
     ip: Option<IpAddr>,
     theirs: &[LinkFacts],
     heard_on: &BTreeMap<InterfaceIndex, MacAddr>,
     ours: &BTreeMap<InterfaceIndex, Link>,
+    reach: impl Fn(MacAddr) -> Option<Reach>,
 ) -> Vec<Question> {
     let mut questions = Vec::new();
-    for (interface, link) in ours {
-        let heard = heard_on.get(interface);
-        for their in theirs
+    let mut done = BTreeSet::new();
+    for their in theirs.iter().filter(|their| done.insert(their.mac)) {
+        let Some(reach) = reach(their.mac) else {
+            continue;
+        };
+        let mac = their.mac;
+        let same = || theirs.iter().filter(|link| link.mac == mac);
+        let targets = targets(ip, same());
+        let open = |index: &InterfaceIndex| heard_on.get(index).is_none_or(|heard| *heard == mac);
+        let is_heard = heard_on
             .iter()
-            .filter(|their| heard.is_none_or(|mac| *mac == their.mac))
-        {
-            let mut ask = |own, target| {
-                let frame = match target {
-                    IpAddr::V4(ip) => link.arp.then(|| probe(link.mac, ip, their.mac)),
-                    IpAddr::V6(ip) => link
-                        .link_local
-                        .map(|source| solicitation(link.mac, source, ip, their.mac)),
-                };
-                questions.extend(frame.map(|frame| Question {
-                    interface: *interface,
-                    mac: their.mac,
-                    own,
-                    frame,
-                }));
-            };
-            for own in their.own() {
-                ask(true, own);
-            }
-            if let Some(ip) = ip.filter(|ip| their.own().all(|own| own != *ip)) {
-                ask(false, ip);
-            }
+            .any(|(on, heard)| *heard == mac && ours.contains_key(on));
+        let likely = |index: &InterfaceIndex, link: &Link| {
+            heard_on.contains_key(index) || (!is_heard && same().any(|their| their.name == link.name))
+        };
+        let open: Vec<_> = ours.iter().filter(|(index, _)| open(index)).collect();
+        let over = |only: &dyn Fn(&InterfaceIndex, &Link) -> bool| -> Vec<Question> {
+            let links = open.iter().filter(|(index, link)| only(index, link));
+            links
+                .flat_map(|(index, link)| {
+                    targets
+                        .iter()
+                        .filter_map(|target| question(**index, link, mac, *target))
+                })
+                .collect()
+        };
+        let mut asked = match reach {
+            Reach::Likely => over(&likely),
+            Reach::Anywhere => Vec::new(),
+        };
+        if asked.is_empty() {
+            asked = over(&|_, _| true);
         }
+        questions.append(&mut asked);
     }
     questions
+}
+
+/// What the links of one hardware address are asked for, and whether that is an address of their own.
+fn targets<'a>(ip: Option<IpAddr>, links: impl Iterator<Item = &'a LinkFacts>) -> Vec<(bool, IpAddr)> {
+    let mut targets: Vec<(bool, IpAddr)> = Vec::new();
+    let own = links.flat_map(LinkFacts::own).map(|own| (true, own));
+    for (own, target) in own.chain(ip.map(|ip| (false, ip))) {
+        if targets.iter().all(|(_, known)| *known != target) {
+            targets.push((own, target));
+        }
+    }
+    targets
+}
+
+/// The question for a target, if our link carries it.
+fn question(
+    interface: InterfaceIndex,
+    link: &Link,
+    mac: MacAddr,
+    (own, target): (bool, IpAddr),
+) -> Option<Question> {
+    let frame = match target {
+        IpAddr::V4(ip) => link.arp.then(|| probe(link.mac, ip, mac)),
+        IpAddr::V6(ip) => link
+            .link_local
+            .map(|source| solicitation(link.mac, source, ip, mac)),
+    };
+    frame.map(|frame| Question {
+        interface,
+        mac,
+        own,
+        frame,
+    })
 }
 
 fn probe(ours: MacAddr, target_ip: Ipv4Addr, to: MacAddr) -> Vec<u8> {
@@ -209,7 +260,9 @@ mod tests {
                 ],
             ),
         ] {
-            let asked = questions(ip.parse().ok(), &theirs, &heard_on, &ours);
+            let asked = questions(ip.parse().ok(), &theirs, &heard_on, &ours, |_| {
+                Some(Reach::Anywhere)
+            });
             let asked = asked.iter().map(|question| {
                 let destination = Frame::new_checked(&question.frame)
                     .expect("a frame")
@@ -227,8 +280,40 @@ mod tests {
                 .map(|(on, of, own, text)| (on, of, own, text.parse().expect("address")));
             assert_eq!(asked.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
         }
-        let nowhere = questions(None, &theirs, &BTreeMap::new(), &ours);
+        let nowhere = questions(None, &theirs, &BTreeMap::new(), &ours, |_| Some(Reach::Anywhere));
         assert_eq!(nowhere.len(), 4 + 4 + 2, "each under each that it has");
+    }
+
+    #[test]
+    fn links_of_one_hardware_address_are_asked_once_for_each_address() {
+        let vlan = |id: u8, address: &str| LinkFacts {
+            name: format!("eth0.{id}").into(),
+            ..their(7, Some("fe80::10"), &[address])
+        };
+        let theirs = [
+            vlan(10, "192.0.2.1"),
+            vlan(20, "198.51.100.1"),
+            vlan(30, "203.0.113.1"),
+        ];
+        let link = |last: u8| Link {
+            name: format!("eth0.{last}").into(),
+            mac: mac(100),
+            arp: true,
+            link_local: Some("fe80::1".parse().expect("IPv6")),
+        };
+        let ours = BTreeMap::from([(1, link(10)), (2, link(20))]);
+        let expected = ["fe80::10", "192.0.2.1", "198.51.100.1", "203.0.113.1"].map(|text| (true, text));
+        for heard_on in [BTreeMap::new(), BTreeMap::from([(1, mac(7)), (2, mac(7))])] {
+            let asked = questions("198.51.100.1".parse().ok(), &theirs, &heard_on, &ours, |_| {
+                Some(Reach::Anywhere)
+            });
+            for interface in [1, 2] {
+                let there = asked.iter().filter(|question| question.interface == interface);
+                let there = there.map(|question| (question.own, target(&question.frame)));
+                let expected = expected.map(|(own, text)| (own, text.parse().expect("address")));
+                assert_eq!(there.collect::<Vec<_>>(), expected);
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use metallb_l2::MacAddr;
 use metallb_member::PeerState;
 use metallb_sansio::{Instant, Machine as _};
 
-use crate::ask::{Question, broadcast_questions, is_answer, questions, sender};
+use crate::ask::{Question, Reach, broadcast_questions, is_answer, questions, sender};
 use crate::engine::{Engine, Output};
 use crate::service::Holding;
 use crate::talk::Talk;
@@ -266,10 +266,10 @@ impl Engine {
         self.member.address(node).map(|address| address.ip())
     }
 
-    fn questions_for(&self, node: &str) -> Vec<Question> {
+    fn questions_for(&self, node: &str, reach: impl Fn(MacAddr) -> Option<Reach>) -> Vec<Question> {
         let heard_on = self.neighbours.heard_on(node);
         let links = self.neighbours.links_of(node);
-        questions(self.ip_of(node), links, &heard_on, self.announcer.links())
+        questions(self.ip_of(node), links, &heard_on, self.announcer.links(), reach)
     }
 
     fn ask(&mut self, questions: Vec<Question>) {
@@ -281,10 +281,11 @@ impl Engine {
     /// Finds out whether the links of those answer at all whose place this node will take.
     pub(crate) fn survey_links(&mut self, now: Instant) {
         for node in self.survey.tick(now) {
-            if !self.survey.is_over(&node, self.neighbours.links_of(&node)) {
-                let questions = self.questions_for(&node);
+            let due = self.survey.due(now, &node, self.neighbours.links_of(&node));
+            if !due.is_empty() {
+                let questions = self.questions_for(&node, |mac| due.get(&mac).copied());
                 let links = self.neighbours.links_of(&node);
-                let questions = self.survey.choose(now, &node, links, questions);
+                self.survey.asks(now, &node, links, &questions);
                 self.ask(questions);
             }
         }
@@ -293,7 +294,8 @@ impl Engine {
     /// Asks those that are asked for, and judges those that have been silent for too long.
     pub(crate) fn probe_nodes(&mut self, now: Instant) {
         for node in self.probe.tick(now) {
-            let questions = self.questions_for(&node);
+            let reach = self.probe.reach(&node);
+            let questions = self.questions_for(&node, |_| Some(reach));
             self.probe.asks(now, &node, &questions);
             self.ask(questions);
         }

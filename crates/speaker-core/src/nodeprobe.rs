@@ -8,10 +8,13 @@ use metallb_election::NodeName;
 use metallb_l2::MacAddr;
 use metallb_sansio::Instant;
 
-use crate::ask::Question;
+use crate::ask::{Question, Reach};
 
 /// How often a node is asked.
 const EVERY: Duration = Duration::from_millis(30);
+/// One in so many questions goes to a link that was never heard wherever it may be, and the others where it is likely to be. Two of
+/// them fit into the time after which a node is gone that has not answered once.
+const ANYWHERE: u8 = 4;
 /// A node that has not answered once for so long, while it was asked, is gone.
 const NEVER_ANSWERED: Duration = Duration::from_millis(200);
 /// One that has answered before is gone after so long.
@@ -32,6 +35,8 @@ struct Asked {
 #[derive(Clone, Debug)]
 struct Probed {
     since: Instant,
+    /// How often it was asked, modulo [`ANYWHERE`].
+    round: u8,
     asked: BTreeMap<MacAddr, Asked>,
     /// Those under which its kernel answered.
     answered: BTreeSet<MacAddr>,
@@ -76,6 +81,7 @@ impl NodeProbe {
             if !self.asked.contains_key(name) {
                 let fresh = Probed {
                     since: now,
+                    round: 0,
                     asked: BTreeMap::new(),
                     answered: BTreeSet::new(),
                     heard: BTreeMap::new(),
@@ -111,6 +117,14 @@ impl NodeProbe {
         self.asked.keys().cloned().collect()
     }
 
+    /// Where the node is to be asked now.
+    pub(crate) fn reach(&self, node: &str) -> Reach {
+        match self.asked.get(node) {
+            Some(probed) if probed.round > 0 => Reach::Likely,
+            _ => Reach::Anywhere,
+        }
+    }
+
     /// These questions go out to a node. What was not asked is not silent.
     pub(crate) fn asks(&mut self, now: Instant, node: &str, questions: &[Question]) {
         let Some(probed) = self.asked.get_mut(node) else {
@@ -123,6 +137,7 @@ impl NodeProbe {
             entry.own |= question.own;
         }
         probed.asked = asked;
+        probed.round = (probed.round + 1) % ANYWHERE;
     }
 
     /// Whether the node, whose speaker was found dead just now, is to be held for gone at once.

@@ -11,20 +11,21 @@ use metallb_election::NodeName;
 use metallb_l2::MacAddr;
 use metallb_sansio::Instant;
 
-use crate::ask::Question;
+use crate::ask::{Question, Reach};
 use crate::talk::LinkFacts;
 
 /// How often a link is asked of which nothing is known yet.
 const FIRST: Duration = Duration::from_millis(200);
 /// So often without an answer it counts as one that gives none; with 30 % loss an answer to one of two questions gets through.
 const UNANSWERED: u8 = 8;
-/// How often such a link is asked all the same. One that has answered is asked no more.
+/// After how long such a link is asked all the same; each time after twice as long. One that has answered is asked no more.
 const LATER: Duration = Duration::from_secs(10);
+const LATEST: Duration = Duration::from_secs(300);
 
-/// One link of a node as it was when it was asked: after a change it is asked anew.
+/// A hardware address of a node, and its links as they were when it was asked: after a change it is asked anew.
 #[derive(Clone, Debug)]
 struct Found {
-    link: LinkFacts,
+    links: Vec<LinkFacts>,
     answered: bool,
     asked: u8,
     due: Instant,
@@ -36,6 +37,24 @@ pub(crate) struct Survey {
     asked: BTreeSet<NodeName>,
     found: BTreeMap<NodeName, BTreeMap<MacAddr, Found>>,
     next: Option<Instant>,
+}
+
+impl Found {
+    /// Asks it now; when it is asked next.
+    fn ask(&mut self, now: Instant) -> Instant {
+        self.asked = self.asked.saturating_add(1);
+        let wait = match self.asked.checked_sub(UNANSWERED) {
+            None => FIRST,
+            Some(over) => LATER.saturating_mul(1 << over.min(16)).min(LATEST),
+        };
+        self.due = now + wait;
+        self.due
+    }
+}
+
+/// The links of one hardware address.
+fn of_mac(links: &[LinkFacts], mac: MacAddr) -> impl Iterator<Item = &LinkFacts> {
+    links.iter().filter(move |link| link.mac == mac)
 }
 
 impl Survey {
@@ -54,7 +73,7 @@ impl Survey {
         self.next.is_some()
     }
 
-    /// The nodes to ask now. The caller hands the questions for each to [`Survey::choose`].
+    /// The nodes to look at now: [`Survey::due`] tells which of their links to ask.
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<NodeName> {
         if self.next.take_if(|at| *at <= now).is_none() {
             return Vec::new();
@@ -62,47 +81,72 @@ impl Survey {
         self.asked.iter().cloned().collect()
     }
 
-    /// Whether there is nothing to ask: all links of a node have answered, or there is but one, whose silence is the node's.
+    /// Whether there is nothing to ask: all links of a node have answered, or there is but one hardware address, whose silence
+    /// is the node's.
     pub(crate) fn is_over(&self, node: &str, links: &[LinkFacts]) -> bool {
-        links.len() < 2
+        links.windows(2).all(|pair| pair[0].mac == pair[1].mac)
             || links.iter().all(|link| {
                 let found = self.of(node, link.mac);
-                found.is_some_and(|found| found.answered && found.link == *link)
+                found.is_some_and(|found| found.answered && of_mac(links, link.mac).eq(&found.links))
             })
     }
 
-    /// Those of the questions that are to be asked now.
-    pub(crate) fn choose(
+    /// The hardware addresses of a node that are to be asked now, and where. The caller hands the questions that follow from
+    /// that to [`Survey::asks`].
+    ///
+    /// The first questions go where a link is by all likelihood. Only the later ones, which are few, look for it anywhere.
+    pub(crate) fn due(
         &mut self,
         now: Instant,
         node: &NodeName,
         links: &[LinkFacts],
-        mut questions: Vec<Question>,
-    ) -> Vec<Question> {
+    ) -> BTreeMap<MacAddr, Reach> {
+        let mut due = BTreeMap::new();
+        if self.is_over(node, links) {
+            return due;
+        }
         let found = self.found.entry(Arc::clone(node)).or_default();
-        found.retain(|_, found| links.contains(&found.link));
-        let mut due = BTreeSet::new();
-        for question in &questions {
-            let Some(link) = links.iter().find(|link| link.mac == question.mac) else {
-                continue;
-            };
-            let found = found.entry(link.mac).or_insert_with(|| Found {
-                link: link.clone(),
+        found.retain(|mac, found| of_mac(links, *mac).eq(&found.links));
+        for link in links {
+            match found.get(&link.mac) {
+                None => {
+                    due.insert(link.mac, Reach::Likely);
+                }
+                Some(found) if found.answered => {}
+                Some(found) if found.due <= now => {
+                    let reach = if found.asked < UNANSWERED {
+                        Reach::Likely
+                    } else {
+                        Reach::Anywhere
+                    };
+                    due.insert(link.mac, reach);
+                }
+                Some(found) => self.next = Some(self.next.map_or(found.due, |next| next.min(found.due))),
+            }
+        }
+        due
+    }
+
+    /// These questions go out to a node. A link that can be asked nowhere waits for a change of the links.
+    pub(crate) fn asks(
+        &mut self,
+        now: Instant,
+        node: &NodeName,
+        links: &[LinkFacts],
+        questions: &[Question],
+    ) {
+        let found = self.found.entry(Arc::clone(node)).or_default();
+        let asked: BTreeSet<MacAddr> = questions.iter().map(|question| question.mac).collect();
+        for mac in asked {
+            let found = found.entry(mac).or_insert_with(|| Found {
+                links: of_mac(links, mac).cloned().collect(),
                 answered: false,
                 asked: 0,
                 due: now,
             });
-            if !found.answered && found.due <= now {
-                found.asked = found.asked.saturating_add(1);
-                found.due = now + if found.asked < UNANSWERED { FIRST } else { LATER };
-                due.insert(link.mac);
-            }
-            if !found.answered {
-                self.next = Some(self.next.map_or(found.due, |next| next.min(found.due)));
-            }
+            let again = found.ask(now);
+            self.next = Some(self.next.map_or(again, |next| next.min(again)));
         }
-        questions.retain(|question| due.contains(&question.mac));
-        questions
     }
 
     /// The kernel of a node answered from this hardware address.
@@ -158,8 +202,9 @@ mod tests {
             .filter(|at| *at <= Instant::from_millis(until))
         {
             assert_eq!(survey.tick(at), [Arc::clone(node)]);
-            let questions = links.iter().map(|link| question(link.mac)).collect();
-            let asked = survey.choose(at, node, links, questions);
+            let due = survey.due(at, node, links);
+            let asked: Vec<Question> = due.keys().map(|mac| question(*mac)).collect();
+            survey.asks(at, node, links, &asked);
             all.push((
                 at.as_millis(),
                 asked.iter().map(|question| question.mac.0[5]).collect(),
@@ -181,7 +226,7 @@ mod tests {
         survey.answered("n1", one);
         assert_eq!(say(&survey, one), [true, true]);
         let asked = run(&mut survey, &node, &links, 30_000);
-        let expected: Vec<u64> = (1..8).map(|n| 1_000 + n * 200).chain([12_400, 22_400]).collect();
+        let expected: Vec<u64> = (1..8).map(|n| 1_000 + n * 200).chain([12_400]).collect();
         assert_eq!(
             asked,
             expected.iter().map(|at| (*at, vec![2])).collect::<Vec<_>>()

@@ -3,6 +3,7 @@ mod engine;
 mod planner;
 mod sharing;
 mod strangers;
+mod survey;
 mod told;
 
 use std::collections::BTreeSet;
