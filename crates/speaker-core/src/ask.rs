@@ -285,6 +285,33 @@ mod tests {
     }
 
     #[test]
+    fn a_link_is_asked_where_it_is_likely_to_be_or_else_where_it_may_be() {
+        let theirs = [0, 1, 9].map(|last| their(last, None, &["198.51.100.1"]));
+        let link = |last: u8, arp| Link {
+            name: format!("eth{last}").into(),
+            mac: mac(100 + last),
+            arp,
+            link_local: None,
+        };
+        let ours = |arp| BTreeMap::from([(1, link(0, true)), (2, link(1, arp)), (3, link(2, true))]);
+        let on = |of: u8, heard_on: &[(InterfaceIndex, u8)], arp| {
+            let heard_on = heard_on.iter().map(|(on, of)| (*on, mac(*of))).collect();
+            let reach = |their| (their == mac(of)).then_some(Reach::Likely);
+            let asked = questions(None, &theirs, &heard_on, &ours(arp), reach);
+            let on = asked.iter().map(|question| {
+                assert_eq!(question.mac, mac(of));
+                question.interface
+            });
+            on.collect::<Vec<_>>()
+        };
+        assert_eq!(on(1, &[], true), [2], "where ours of its name is");
+        assert_eq!(on(1, &[(3, 1)], true), [3], "where it was heard");
+        assert_eq!(on(1, &[(2, 0)], true), [1, 3], "and not where another one was");
+        assert_eq!(on(9, &[], true), [1, 2, 3], "its name says nothing");
+        assert_eq!(on(1, &[], false), [1, 3], "it can't be asked where its name says");
+    }
+
+    #[test]
     fn links_of_one_hardware_address_are_asked_once_for_each_address() {
         let vlan = |id: u8, address: &str| LinkFacts {
             name: format!("eth0.{id}").into(),

@@ -254,8 +254,9 @@ impl Engine {
         let troubled = |node: &&NodeName| self.suspects.contains(*node) || self.away.contains_key(*node);
         let asked: BTreeSet<NodeName> = self.deputies.keys().filter(troubled).cloned().collect();
         self.probe.want(now, &asked);
-        self.survey
-            .want(now, watched.difference(&asked).cloned().collect());
+        let surveyed = watched.difference(&asked).cloned().collect();
+        let is_member = |node: &NodeName| self.member.state(node).is_some();
+        self.survey.want(now, surveyed, is_member);
         if watched != self.watched {
             self.watched.clone_from(&watched);
             self.member.handle(now, metallb_member::Input::Watch(watched));

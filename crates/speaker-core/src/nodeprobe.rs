@@ -207,7 +207,9 @@ mod tests {
             own: mac == macs[0],
             frame: Vec::new(),
         });
+        assert_eq!(probe.reach("n1"), Reach::Anywhere);
         probe.asks(at(1_000), "n1", &questions);
+        assert_eq!(probe.reach("n1"), Reach::Likely);
         assert!(!probe.gone_at_verdict(at(1_140), "n1") && probe.gone_at_verdict(at(1_150), "n1"));
         assert!(probe.gone(at(1_190)).is_empty() && probe.gone(at(1_200)).len() == 1);
 

@@ -58,8 +58,16 @@ fn of_mac(links: &[LinkFacts], mac: MacAddr) -> impl Iterator<Item = &LinkFacts>
 }
 
 impl Survey {
-    /// Asks exactly these from now on, whose speakers live; what they have or how we reach them may have changed.
-    pub(crate) fn want(&mut self, now: Instant, nodes: BTreeSet<NodeName>) {
+    /// Asks exactly these from now on, whose speakers live; what they have or how we reach them may have changed. What others
+    /// answered is kept while they are members, as their speakers may be away for a moment.
+    pub(crate) fn want(
+        &mut self,
+        now: Instant,
+        nodes: BTreeSet<NodeName>,
+        is_member: impl Fn(&NodeName) -> bool,
+    ) {
+        self.found
+            .retain(|node, _| nodes.contains(node) || is_member(node));
         self.asked = nodes;
         self.next = (!self.asked.is_empty()).then_some(now);
     }
@@ -219,7 +227,7 @@ mod tests {
         let mut survey = Survey::default();
         let links = [link(1), link(2)];
         let [one, two] = [links[0].mac, links[1].mac];
-        survey.want(Instant::from_millis(1_000), [Arc::clone(&node)].into());
+        survey.want(Instant::from_millis(1_000), [Arc::clone(&node)].into(), |_| true);
         assert_eq!(run(&mut survey, &node, &links, 1_000), [(1_000, vec![1, 2])]);
         let say = |survey: &Survey, mac| [false, true].map(|promising| survey.answers("n1", mac, promising));
         assert_eq!(say(&survey, one), [false, true], "not known yet");
@@ -245,12 +253,39 @@ mod tests {
                 ..link(2)
             },
         ];
-        survey.want(Instant::from_millis(70_000), [Arc::clone(&node)].into());
+        survey.want(Instant::from_millis(70_000), [Arc::clone(&node)].into(), |_| true);
         assert_eq!(run(&mut survey, &node, &changed, 70_000), [(70_000, vec![2])]);
         assert_eq!(say(&survey, two), [false, true], "known anew");
         assert_eq!(say(&survey, one), [true, true]);
-        survey.want(Instant::from_millis(70_100), BTreeSet::new());
+        survey.want(Instant::from_millis(70_100), BTreeSet::new(), |_| true);
         assert_eq!(survey.poll_timeout(), None);
         assert_eq!(say(&survey, one), [true, true], "its speaker is away now");
+        survey.want(Instant::from_millis(70_200), BTreeSet::new(), |name| {
+            **name != *"n1"
+        });
+        assert!(survey.found.is_empty(), "it left for good");
+    }
+
+    #[test]
+    fn a_change_of_any_link_of_a_hardware_address_starts_anew() {
+        let node: NodeName = "n1".into();
+        let mut survey = Survey::default();
+        let vlan = |name: &str| LinkFacts {
+            name: name.into(),
+            ..link(1)
+        };
+        let links = [vlan("eth0.10"), vlan("eth0.20"), link(2)];
+        let start = Instant::from_millis(1_000);
+        survey.want(start, [Arc::clone(&node)].into(), |_| true);
+        assert_eq!(run(&mut survey, &node, &links, 1_000), [(1_000, vec![1, 2])]);
+        for link in &links {
+            survey.answered("n1", link.mac);
+        }
+        assert!(survey.is_over("n1", &links) && survey.is_over("n1", &links[..2]));
+
+        let changed = [vlan("eth0.10"), vlan("eth0.30"), link(2)];
+        assert!(!survey.is_over("n1", &changed));
+        survey.want(start, [Arc::clone(&node)].into(), |_| true);
+        assert_eq!(run(&mut survey, &node, &changed, 1_000), [(1_000, vec![1])]);
     }
 }
