@@ -39,17 +39,21 @@ impl Engine {
     /// Who keeps a service, and against whom.
     pub(crate) fn keeper<'a>(&'a self, service: &'a Service) -> (Option<&'a str>, Preemption) {
         if self.options.non_preempt {
-            // What one of those that share addresses claims counts for all, or two nodes would answer.
-            let claim = self.of_group(service, |service| Some((service.claim.as_ref()?, service.awaits)));
-            let keeper = claim.map(|(claim, awaits)| match awaits {
-                Some(_) => self.member.node(),
-                None => &claim.owner,
-            });
-            (keeper.map(|node| &**node), Preemption::Never)
+            (self.kept_by(service).map(|node| &**node), Preemption::Never)
         } else {
             let owner = self.of_group(service, |service| service.owner.as_deref());
             (owner, Preemption::ByRank)
         }
+    }
+
+    /// Who has the service by its claim, or by that of the first that shares addresses with it and is claimed: what is claimed of
+    /// one counts for all, or two nodes would answer.
+    fn kept_by<'a>(&'a self, service: &'a Service) -> Option<&'a NodeName> {
+        let service = self.claimed_of(service);
+        service.claim.as_ref().map(|claim| match service.awaits {
+            Some(_) => self.member.node(),
+            None => &claim.owner,
+        })
     }
 
     /// A plan came: is anybody to be asked who has it? `known`: there was one before.
@@ -73,7 +77,7 @@ impl Engine {
 
     /// Whether anybody has the service, or one that shares addresses with it.
     fn is_claimed(&self, service: &Service) -> bool {
-        self.of_group(service, |service| service.claim.as_ref()).is_some()
+        self.claimed_of(service).claim.is_some()
     }
 
     pub(crate) fn tell_all(&mut self, now: Instant, key: &ServiceKey) {
@@ -127,28 +131,29 @@ impl Engine {
             return;
         }
         for key in self.asking.clone() {
-            self.decide_claimed(now, &key, &Cause::Plan);
+            let before = self.keeper_of(&key);
+            self.decide(now, &key, &Cause::Plan);
+            self.decide_followers(now, &key, before.as_ref(), &Cause::Plan);
         }
     }
 
-    /// Decides about a service of which a claim is news, and about those that go by it.
-    fn decide_claimed(&mut self, now: Instant, key: &ServiceKey, cause: &Cause) {
-        self.decide(now, key, cause);
+    /// Who has the service and those that share addresses with it.
+    fn keeper_of(&self, key: &ServiceKey) -> Option<NodeName> {
+        self.kept_by(self.services.get(key)?).cloned()
+    }
+
+    /// Decides about those that go by the same claim as a service, when somebody else than `before` has them now. Most that is
+    /// said of a service changes nothing for the others, of which there may be thousands.
+    fn decide_followers(&mut self, now: Instant, key: &ServiceKey, before: Option<&NodeName>, cause: &Cause) {
         let Some(service) = self.services.get(key) else {
             return;
         };
-        let group = self.groups.of(service);
-        let claimed = |key| {
-            self.services
-                .get(key)
-                .is_some_and(|service| service.claim.is_some())
-        };
-        let leads = !group.iter().take_while(|other| *other != key).any(claimed);
-        if group.len() > 1 && leads {
-            let others: Vec<ServiceKey> = group.iter().filter(|other| *other != key).cloned().collect();
-            for other in others {
-                self.decide(now, &other, cause);
-            }
+        if self.kept_by(service) == before {
+            return;
+        }
+        let others = self.groups.of(service).iter().filter(|other| *other != key);
+        for other in others.cloned().collect::<Vec<_>>() {
+            self.decide(now, &other, cause);
         }
     }
 
@@ -183,6 +188,7 @@ impl Engine {
             term: term.saturating_add(TERM),
         });
         service.awaits = None;
+        self.groups.claimed(service, key);
         self.tell_all(now, key);
     }
 
@@ -192,6 +198,7 @@ impl Engine {
         if !self.options.non_preempt {
             return;
         }
+        let before = self.keeper_of(key);
         let Some(mut service) = self.services.remove(key) else {
             return;
         };
@@ -206,6 +213,7 @@ impl Engine {
                 owner: Arc::clone(owner),
                 term: *term,
             });
+            self.groups.claimed(&service, key);
             again = true;
         }
         let me = Arc::clone(self.member.node());
@@ -221,9 +229,11 @@ impl Engine {
             again = true;
         }
         self.services.insert(key.clone(), service);
+        let cause = Cause::Claim(Arc::clone(from));
         if again {
-            self.decide_claimed(now, key, &Cause::Claim(Arc::clone(from)));
+            self.decide(now, key, &cause);
         }
+        self.decide_followers(now, key, before.as_ref(), &cause);
     }
 
     /// Who claims a service, as this node says it.

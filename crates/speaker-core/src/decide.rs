@@ -147,7 +147,7 @@ impl Engine {
                     self.groups.leave(before.first(), &key);
                     left = Some(before.first());
                 }
-                self.groups.enter(first, &key);
+                self.groups.enter(first, &key, &service);
                 service.ranked = plan.eligibility.ranked(first);
             }
         }
@@ -179,6 +179,10 @@ impl Engine {
         let Some(mut service) = self.services.remove(key) else {
             return;
         };
+        #[cfg(test)]
+        {
+            self.decisions += 1;
+        }
         self.stop_asking(now, key, &mut service);
         let roles = self.roles(&service);
         let (to, acting) = (roles.owner.cloned(), roles.acting.cloned());

@@ -222,6 +222,9 @@ pub struct Engine {
     /// When a speaker that goes may end.
     pub(crate) stops_at: Option<Instant>,
     pub(crate) outputs: VecDeque<Output>,
+    /// How often a service was decided about.
+    #[cfg(test)]
+    pub(crate) decisions: usize,
 }
 
 impl Engine {
@@ -275,6 +278,8 @@ impl Engine {
             unknown_asked: None,
             stops_at: None,
             outputs: VecDeque::new(),
+            #[cfg(test)]
+            decisions: 0,
         }
     }
 

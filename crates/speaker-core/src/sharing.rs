@@ -150,16 +150,22 @@ pub(crate) struct Groups {
 struct Members {
     /// In order.
     services: Vec<ServiceKey>,
+    /// Those of them of which there is a claim.
+    claimed: BTreeSet<ServiceKey>,
     /// No plan of theirs is older.
     version: u64,
 }
 
 impl Groups {
-    pub(crate) fn enter(&mut self, first: IpAddr, key: &ServiceKey) {
+    pub(crate) fn enter(&mut self, first: IpAddr, key: &ServiceKey, service: &Service) {
         let group = self.groups.entry(first).or_insert_with(|| Members {
             services: Vec::with_capacity(1),
+            claimed: BTreeSet::new(),
             version: 0,
         });
+        if service.claim.is_some() {
+            group.claimed.insert(key.clone());
+        }
         if let Err(place) = group.services.binary_search(key) {
             group.services.insert(place, key.clone());
         }
@@ -172,9 +178,26 @@ impl Groups {
         if let Ok(place) = group.services.binary_search(key) {
             group.services.remove(place);
         }
+        group.claimed.remove(key);
         if group.services.is_empty() {
             self.groups.remove(&first);
         }
+    }
+
+    /// There is a claim of the service. It never ends while there is the service.
+    pub(crate) fn claimed(&mut self, service: &Service, key: &ServiceKey) {
+        let plan = service.plan.as_ref();
+        let group = plan.and_then(|plan| self.groups.get_mut(&plan.first()));
+        if let Some(group) = group.filter(|group| !group.claimed.contains(key)) {
+            group.claimed.insert(key.clone());
+        }
+    }
+
+    /// The first claimed one of the group of this one.
+    fn first_claimed(&self, service: &Service) -> Option<&ServiceKey> {
+        let plan = service.plan.as_ref();
+        let group = plan.and_then(|plan| self.groups.get(&plan.first()))?;
+        group.claimed.first()
     }
 
     /// All services of the group of this one, itself among them.
@@ -210,6 +233,12 @@ impl Engine {
         for key in unbelieved {
             self.decide(now, &key, &Cause::Plan);
         }
+    }
+
+    /// Of the services of a group the first that is claimed; this one when none is. It may be taken out while it is worked on.
+    pub(crate) fn claimed_of<'a>(&'a self, service: &'a Service) -> &'a Service {
+        let first = self.groups.first_claimed(service);
+        first.and_then(|key| self.services.get(key)).unwrap_or(service)
     }
 
     /// What the first service of a group says of which there is anything to say: where that depends on what was before, all go

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +25,11 @@ pub(super) fn engine(node: &str) -> Engine {
 }
 
 pub(super) fn engine_with(node: &str, options: Options) -> Engine {
+    engine_among(node, &["n1", "n2", "n3"], options)
+}
+
+/// One that presumes all others of these alive.
+pub(super) fn engine_among(node: &str, nodes: &[&str], options: Options) -> Engine {
     let now = Instant::ZERO;
     let config = EngineConfig {
         node: node.into(),
@@ -37,10 +41,10 @@ pub(super) fn engine_with(node: &str, options: Options) -> Engine {
         timing: Timing::default(),
     };
     let mut engine = Engine::with_options(now, config, options);
-    let peers: BTreeMap<NodeName, _> = ["n1", "n2", "n3"]
-        .map(|name| (name.into(), "192.0.2.1:7946".parse().expect("address")))
-        .into();
-    engine.handle(now, Input::Peers(peers));
+    let peers = nodes
+        .iter()
+        .map(|name| ((*name).into(), "192.0.2.1:7946".parse().expect("address")));
+    engine.handle(now, Input::Peers(peers.collect()));
     let link = Link {
         name: "eth0".into(),
         mac: MacAddr([2, 0, 0, 0, 0, 1]),

@@ -9,7 +9,7 @@ use crate::talk::{Facts, LinkFacts, Talk, View};
 use crate::{Cause, Change, Directive, Engine, Input, Options, Plan};
 
 /// A fresher view than any plan of these tests, by whoever works plans out itself.
-fn view(owner: &str) -> View {
+pub(super) fn view(owner: &str) -> View {
     View {
         service: key("web"),
         version: 2,
@@ -24,7 +24,7 @@ fn view(owner: &str) -> View {
     }
 }
 
-fn hear(engine: &mut Engine, from: &str, view: View) -> Vec<Change> {
+pub(super) fn hear(engine: &mut Engine, from: &str, view: View) -> Vec<Change> {
     engine.heard(Instant::ZERO, &from.into(), &Talk::Views(vec![view]).encode());
     drain(engine).0
 }
