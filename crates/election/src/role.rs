@@ -89,7 +89,7 @@ impl<'a> Roles<'a> {
     /// The parts among the candidates in order of rank.
     ///
     /// Of those who are there, the first by rank of those who can announce the most owns the addresses. One that owned
-    /// them `before` and is away keeps them, unless somebody better is there; with [`Preemption::Never`] it keeps them whoever
+    /// them `before` and is away keeps them, unless somebody is there who would come before it too if it were; with [`Preemption::Never`] it keeps them whoever
     /// is there, until it is gone or somebody can announce more. An exclusion that would leave nobody is ignored: first
     /// that of those who can announce less, by degrees, then that of those who are not there.
     pub fn of(
@@ -102,19 +102,24 @@ impl<'a> Roles<'a> {
         let live = |name: &&NodeName| presence(name).is_live();
         let best = ablest(ranked.iter().filter(live), &ability);
         let (best, most) = best.map_or((None, Ability::Nothing), |(name, most)| (Some(name), most));
-        let fit = |name: &&NodeName| {
-            let able = ability(name);
-            able != Ability::Nothing && able >= most
-        };
-        let kept = match preemption {
-            Preemption::ByRank => ranked
+        let ahead = |name: &NodeName| {
+            ranked
                 .iter()
-                .take_while(|name| best != Some(name))
-                .find(|name| before == Some(&***name) && presence(name) == Presence::Away && fit(name)),
-            Preemption::Never => ranked
-                .iter()
-                .find(|name| before == Some(&***name) && presence(name) != Presence::Gone && fit(name)),
+                .take_while(|other| best != Some(other))
+                .any(|other| other == name)
         };
+        let kept = ranked
+            .iter()
+            .find(|name| before == Some(&***name))
+            .filter(|name| {
+                let able = ability(name);
+                // Were it live, it would come first: whoever can announce more does, whatever the rank.
+                let (there, first) = match preemption {
+                    Preemption::ByRank => (presence(name) == Presence::Away, able > most || ahead(name)),
+                    Preemption::Never => (presence(name) != Presence::Gone, true),
+                };
+                there && first && able != Ability::Nothing && able >= most
+            });
         let owner = kept.or(best).or_else(|| ranked.first());
         let acting = match kept {
             Some(away) if !presence(away).is_live() => best,
@@ -250,7 +255,54 @@ mod tests {
         }
     }
 
-    /// `a` to `d` in order of rank; each is there and can announce these of three addresses.
+    /// `a` to `d` in order of rank; each stands as its letter says, and can announce these of three addresses.
+    fn degrees(stands: &str, able: [&str; 4], before: &str, preemption: Preemption) -> String {
+        let names: Vec<NodeName> = ["a", "b", "c", "d"].map(NodeName::from).into();
+        let index = |name: &str| usize::from(name.as_bytes()[0] - b'a');
+        let presence = |name: &str| match stands.as_bytes()[index(name)] {
+            b'L' => Presence::Live,
+            b'A' => Presence::Away,
+            _ => Presence::Gone,
+        };
+        let ability = |name: &str| Ability::of(["1", "2", "3"].map(|a| able[index(name)].contains(a)));
+        let roles = Roles::of(&names, Some(before), preemption, presence, ability);
+        let show = |name: Option<&NodeName>| name.map_or_else(|| "-".to_owned(), ToString::to_string);
+        [roles.owner, roles.acting, roles.deputy].map(show).concat()
+    }
+
+    #[test]
+    fn whoever_can_announce_more_than_all_others_keeps_it_while_its_speaker_is_away() {
+        for (stands, able, before, expected) in [
+            ("LLLL", ["1", "1", "123", "1"], "c", "cca"),
+            ("LLAL", ["1", "1", "123", "1"], "c", "caa"),
+            ("LLAL", ["1", "12", "123", "1"], "c", "cbb"),
+            ("LLAL", ["", "", "123", ""], "c", "caa"),
+            ("LLAL", ["", "", "3", ""], "c", "caa"),
+            ("ALAL", ["1", "1", "123", "1"], "c", "cbb"),
+            ("LLGL", ["1", "1", "123", "1"], "c", "aab"),
+            ("LLAL", ["1", "1", "123", "1"], "a", "aab"),
+            // A better one can as much, as it also could were all there.
+            ("LLAL", ["123", "1", "123", "1"], "c", "aab"),
+            ("LLAL", ["12", "1", "12", "1"], "c", "aab"),
+            ("LLAL", ["", "", "", ""], "c", "aab"),
+        ] {
+            let seen = degrees(stands, able, before, Preemption::ByRank);
+            assert_eq!(seen, expected, "{stands} {able:?} {before}");
+        }
+        for (able, expected) in [
+            (["1", "1", "123", "1"], "caa"),
+            (["1", "1", "1", "1"], "caa"),
+            (["12", "1", "1", "1"], "aab"),
+        ] {
+            assert_eq!(
+                degrees("LLAL", able, "c", Preemption::Never),
+                expected,
+                "{able:?}"
+            );
+        }
+    }
+
+    /// The same where each is there.
     fn owner(able: [&str; 4], before: &str, preemption: Preemption) -> (String, Ability, bool) {
         let names: Vec<NodeName> = ["a", "b", "c", "d"].map(NodeName::from).into();
         let ability = |name: &str| {
