@@ -14,6 +14,9 @@ use crate::reason::{Exclusion, Refusal, Standing};
 /// A node that may own a service's addresses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Candidate {
+    /// It comes after all candidates with a smaller number: of the services that share addresses, those may announce more. 0
+    /// for a service that shares none.
+    pub behind: u32,
     /// Sum of the preference weights of all advertisements that select the node.
     pub score: u64,
     /// It comes after all candidates that are not shunned; see [`Rules::shun`].
@@ -26,12 +29,15 @@ pub struct Candidate {
 
 impl Candidate {
     fn rank(&self, name: &str, subject: &mut Subject) -> Rank {
-        subject.rank(name, self.score).shunned(self.shunned)
+        subject
+            .rank(name, self.score)
+            .shunned(self.shunned)
+            .behind(self.behind)
     }
 
     /// Whether the other one comes at the same place among the same others.
     const fn ranks_as(&self, other: &Self) -> bool {
-        self.score == other.score && self.shunned == other.shunned
+        self.behind == other.behind && self.score == other.score && self.shunned == other.shunned
     }
 }
 
@@ -298,6 +304,7 @@ fn examine(
     });
     let score = selecting.iter().map(|a| a.preference(&node.labels)).sum();
     Ok(Candidate {
+        behind: 0,
         score,
         shunned: rules.shun && node.shunned,
         interfaces,
@@ -327,6 +334,7 @@ mod tests {
                     next.candidates.remove(&name);
                 } else {
                     let candidate = Candidate {
+                        behind: rng.below(2) as u32,
                         score: rng.below(3),
                         shunned: rng.percent(10),
                         interfaces: None,

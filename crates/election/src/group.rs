@@ -5,11 +5,13 @@
 //! group has one owner. Every speaker works it out from the same facts:
 //!
 //! * The address that decides the rank is the first of all its services; where they differ, the least of their first ones.
-//! * Its candidates are the nodes that are candidates of the most of its services: of all, where there is such a node.
+//! * Its candidates are those of any of its services. Who is a candidate of more of them comes before who is of fewer, so those
+//!   of all are first, where there are such, and when none of them is there others follow.
 //! * Preferences add up, those that are equal once: a further service that wants what another does changes nothing.
 //!
 //! So services that agree rank as each would alone.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -65,10 +67,14 @@ impl Group {
                 *counts.entry(name).or_default() += share.services;
             }
         }
-        let most = counts.values().max().copied().unwrap_or_default();
-        counts.retain(|_, count| *count == most);
-        let names: Vec<&NodeName> = counts.into_keys().collect();
-        let common = common(&names, counted());
+        let mut classes: BTreeMap<Reverse<usize>, Vec<&NodeName>> = BTreeMap::new();
+        for (name, count) in counts {
+            classes.entry(Reverse(count)).or_default().push(name);
+        }
+        let mut common = BTreeMap::new();
+        for (behind, names) in (0..).zip(classes.values()) {
+            common.append(&mut self::common(behind, names, counted()));
+        }
         let merged: Vec<Eligibility> = shares
             .iter()
             .map(|share| join(&share.eligibility, &common, go))
@@ -78,8 +84,12 @@ impl Group {
     }
 }
 
-/// The candidates of a group, each with the sum of its scores and all interfaces that anybody allows it.
-fn common<'a>(names: &[&NodeName], shares: impl Iterator<Item = &'a Share>) -> BTreeMap<NodeName, Candidate> {
+/// Candidates of as many services of a group, each with the sum of its scores and all interfaces that anybody allows it.
+fn common<'a>(
+    behind: u32,
+    names: &[&NodeName],
+    shares: impl Iterator<Item = &'a Share>,
+) -> BTreeMap<NodeName, Candidate> {
     let mut common: BTreeMap<NodeName, Candidate> = BTreeMap::new();
     let mut opinions: BTreeSet<Vec<u64>> = BTreeSet::new();
     for share in shares {
@@ -93,7 +103,11 @@ fn common<'a>(names: &[&NodeName], shares: impl Iterator<Item = &'a Share>) -> B
                 known.shunned |= candidate.shunned;
                 known.interfaces = union(known.interfaces.take(), candidate.interfaces.as_ref());
             } else {
-                common.insert(Arc::clone(name), candidate.clone());
+                let candidate = Candidate {
+                    behind,
+                    ..candidate.clone()
+                };
+                common.insert(Arc::clone(name), candidate);
             }
         }
     }
@@ -111,7 +125,10 @@ fn common<'a>(names: &[&NodeName], shares: impl Iterator<Item = &'a Share>) -> B
 fn join(own: &Eligibility, common: &BTreeMap<NodeName, Candidate>, go: bool) -> Eligibility {
     let candidates = common.iter().map(|(name, shared)| {
         let (interfaces, despite) = match own.candidates.get(name) {
-            Some(candidate) => (candidate.interfaces.clone(), candidate.despite),
+            Some(candidate) => {
+                let elsewhere = (shared.behind > 0).then_some(Exclusion::SharedAddress);
+                (candidate.interfaces.clone(), candidate.despite.or(elsewhere))
+            }
             None => (shared.interfaces.clone(), own.excluded.get(name).copied()),
         };
         let candidate = Candidate {
@@ -121,12 +138,11 @@ fn join(own: &Eligibility, common: &BTreeMap<NodeName, Candidate>, go: bool) -> 
         };
         (Arc::clone(name), candidate)
     });
-    let why = if own.go == go {
-        Exclusion::SharedAddress
-    } else {
-        Exclusion::GoSpeakersFirst
-    };
-    let others = own.candidates.keys().map(|name| (name, why));
+    // All candidates are of the group, unless Go speakers announce others of its services.
+    let others = own
+        .candidates
+        .keys()
+        .map(|name| (name, Exclusion::GoSpeakersFirst));
     let excluded = own.excluded.iter().map(|(name, why)| (name, *why)).chain(others);
     Eligibility {
         candidates: candidates.collect(),
@@ -190,6 +206,7 @@ mod tests {
             let (text, interface) = text.split_once('@').unwrap_or((*text, ""));
             let (name, score) = text.split_once('+').unwrap_or((text, "0"));
             let candidate = Candidate {
+                behind: 0,
                 score: score.parse().expect("a score"),
                 shunned: false,
                 interfaces: (!interface.is_empty()).then(|| [Arc::from(interface)].into()),
@@ -219,6 +236,12 @@ mod tests {
         candidates
             .map(|(name, candidate)| format!("{name}+{}", candidate.score))
             .collect()
+    }
+
+    /// In order of rank.
+    fn ranked(eligibility: &Eligibility) -> String {
+        let ranked = eligibility.ranked("192.0.2.1".parse().expect("address"));
+        ranked.join(" ")
     }
 
     #[test]
@@ -260,18 +283,33 @@ mod tests {
             Group::of(&shares).expect("a group").1
         };
         let all = of(&[&["n1", "n2"], &["n2", "n3"]]);
-        assert_eq!(names(&all[0]), ["n2+0"]);
-        assert_eq!(all[0].excluded["n1"], Exclusion::SharedAddress);
-        assert_eq!(all[0].excluded["n3"], Exclusion::NoLocalEndpoint);
+        assert!(ranked(&all[0]).starts_with("n2 "), "a node of all");
+        assert_eq!(all[0].candidates["n1"].despite, Some(Exclusion::SharedAddress));
+        assert_eq!(all[0].candidates["n3"].despite, Some(Exclusion::NoLocalEndpoint));
         assert_eq!(all[1].candidates["n2"].despite, None);
+        let first = "192.0.2.1".parse().expect("address");
+        let follows = all[0].owner(first, |name| name != "n2").map(|name| &**name);
+        assert!(matches!(follows, Some("n1" | "n3")), "never nobody: {follows:?}");
 
         let most = of(&[&["n1"], &["n3"], &["n3"]]);
-        assert_eq!(names(&most[0]), ["n3+0"], "a node of most");
+        assert_eq!(ranked(&most[0]), "n3 n1", "a node of most");
         assert_eq!(most[0].candidates["n3"].despite, Some(Exclusion::NoLocalEndpoint));
         let any = of(&[&["n1"], &["n3"]]);
         assert_eq!(names(&any[0]), ["n1+0", "n3+0"], "never nobody");
         let scores = of(&[&["n1+5", "n2"], &["n1+5", "n2"], &["n1", "n2+7", "n3"]]);
-        assert_eq!(names(&scores[0]), ["n1+5", "n2+7"], "what is equal counts once");
+        assert_eq!(
+            names(&scores[0]),
+            ["n1+5", "n2+7", "n3+0"],
+            "what is equal counts once"
+        );
+        // What is wanted of one that is behind changes nothing among those before it, and preferences do not bring it forward.
+        let behind = of(&[
+            &["n1+5", "n2+5", "n3+90"],
+            &["n1+5", "n2+5"],
+            &["n1", "n2+7", "n3"],
+        ]);
+        assert_eq!(ranked(&behind[0]), "n2 n1 n3");
+        assert_eq!(names(&behind[0]), ["n1+5", "n2+12", "n3+90"]);
     }
 
     #[test]

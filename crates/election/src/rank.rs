@@ -8,6 +8,7 @@ use ring::digest;
 /// The place of a node among the candidates for an address; the smallest wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
+    behind: u32,
     shunned: bool,
     score: Reverse<u64>,
     hash: [u8; 32],
@@ -26,6 +27,12 @@ impl Rank {
     #[must_use]
     pub const fn shunned(self, shunned: bool) -> Self {
         Self { shunned, ..self }
+    }
+
+    /// The same, after all with a smaller number, whatever else they have.
+    #[must_use]
+    pub const fn behind(self, behind: u32) -> Self {
+        Self { behind, ..self }
     }
 }
 
@@ -53,6 +60,7 @@ impl Subject {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest.as_ref());
         Rank {
+            behind: 0,
             shunned: false,
             score: Reverse(score),
             hash,

@@ -90,7 +90,8 @@ impl<'a> Roles<'a> {
     ///
     /// Of those who are there, the first by rank of those who can announce the most owns the addresses. One that owned
     /// them `before` and is away keeps them, unless somebody is there who would come before it too if it were; with [`Preemption::Never`] it keeps them whoever
-    /// is there, until it is gone or somebody can announce more. An exclusion that would leave nobody is ignored: first
+    /// is there, until it is gone or somebody can announce more, or as much and is less `behind` (see
+    /// [`Candidate::behind`](crate::Candidate::behind)). An exclusion that would leave nobody is ignored: first
     /// that of those who can announce less, by degrees, then that of those who are not there.
     pub fn of(
         ranked: &'a [NodeName],
@@ -98,6 +99,7 @@ impl<'a> Roles<'a> {
         preemption: Preemption,
         presence: impl Fn(&str) -> Presence,
         ability: impl Fn(&str) -> Ability,
+        behind: impl Fn(&str) -> u32,
     ) -> Self {
         let live = |name: &&NodeName| presence(name).is_live();
         let best = ablest(ranked.iter().filter(live), &ability);
@@ -116,7 +118,10 @@ impl<'a> Roles<'a> {
                 // Were it live, it would come first: whoever can announce more does, whatever the rank.
                 let (there, first) = match preemption {
                     Preemption::ByRank => (presence(name) == Presence::Away, able > most || ahead(name)),
-                    Preemption::Never => (presence(name) != Presence::Gone, true),
+                    Preemption::Never => {
+                        let before_best = best.is_none_or(|best| behind(name) <= behind(best));
+                        (presence(name) != Presence::Gone, able > most || before_best)
+                    }
                 };
                 there && first && able != Ability::Nothing && able >= most
             });
@@ -205,7 +210,7 @@ mod tests {
             able if able.is_ascii_uppercase() => Ability::All,
             _ => Ability::Nothing,
         };
-        let roles = Roles::of(&names, before, preemption, presence, ability);
+        let roles = Roles::of(&names, before, preemption, presence, ability, |_| 0);
         let show = |name: Option<&NodeName>| name.map_or_else(|| "-".to_owned(), ToString::to_string);
         [roles.owner, roles.acting, roles.deputy].map(show).concat()
     }
@@ -265,7 +270,7 @@ mod tests {
             _ => Presence::Gone,
         };
         let ability = |name: &str| Ability::of(["1", "2", "3"].map(|a| able[index(name)].contains(a)));
-        let roles = Roles::of(&names, Some(before), preemption, presence, ability);
+        let roles = Roles::of(&names, Some(before), preemption, presence, ability, |_| 0);
         let show = |name: Option<&NodeName>| name.map_or_else(|| "-".to_owned(), ToString::to_string);
         [roles.owner, roles.acting, roles.deputy].map(show).concat()
     }
@@ -302,6 +307,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn whoever_is_behind_keeps_nothing_from_one_that_is_not() {
+        let names: Vec<NodeName> = ["a", "b", "c"].map(NodeName::from).into();
+        for (stands, able, expected) in [
+            ("LLL", "abc", "a"),
+            ("GLL", "abc", "c"),
+            ("LLL", "bc", "c"),
+            ("LLL", "c", "c"),
+            ("LLA", "abc", "a"),
+            ("GLA", "abc", "c"),
+        ] {
+            let index = |name: &str| usize::from(name.as_bytes()[0] - b'a');
+            let presence = |name: &str| match stands.as_bytes()[index(name)] {
+                b'L' => Presence::Live,
+                b'A' => Presence::Away,
+                _ => Presence::Gone,
+            };
+            let ability = |name: &str| Ability::of([able.contains(name)]);
+            let behind = |name: &str| u32::from(name != "a");
+            let roles = Roles::of(&names, Some("c"), Preemption::Never, presence, ability, behind);
+            assert_eq!(roles.owner.map(|name| &**name), Some(expected), "{stands} {able}");
+        }
+    }
+
     /// The same where each is there.
     fn owner(able: [&str; 4], before: &str, preemption: Preemption) -> (String, Ability, bool) {
         let names: Vec<NodeName> = ["a", "b", "c", "d"].map(NodeName::from).into();
@@ -309,7 +338,14 @@ mod tests {
             let index = usize::from(name.as_bytes()[0] - b'a');
             Ability::of(["1", "2", "3"].map(|address| able[index].contains(address)))
         };
-        let roles = Roles::of(&names, Some(before), preemption, |_| Presence::Live, ability);
+        let roles = Roles::of(
+            &names,
+            Some(before),
+            preemption,
+            |_| Presence::Live,
+            ability,
+            |_| 0,
+        );
         let owner = roles.owner.map(ToString::to_string);
         let deputy = roles.deputy.map(ToString::to_string);
         let both = owner.unwrap_or_default() + &deputy.unwrap_or_default();

@@ -150,6 +150,7 @@ fn main() {
     cluster.measure("at rest");
 
     let candidate = || Candidate {
+        behind: 0,
         score: 0,
         shunned: false,
         despite: None,

@@ -220,14 +220,19 @@ impl Facts {
         }
     }
 
-    /// Whether the node may own the address: it may own as many of those services that are connected with it as any node.
+    /// Whether the node may own the address: it may own one of the services that are connected with it.
     pub fn eligible(&self, address: AddressNumber, node: NodeNumber) -> bool {
+        self.worth(address, node) > 0
+    }
+
+    /// How many of the services that are connected with the address the node may own: who may own more comes before who may
+    /// own fewer.
+    pub(crate) fn worth(&self, address: AddressNumber, node: NodeNumber) -> usize {
         if !self.shares {
-            return self.eligible_alone(address, node);
+            return usize::from(self.eligible_alone(address, node));
         }
         let group = self.group(address);
-        let count = |node| group.iter().filter(|n| self.eligible_alone(**n, node)).count();
-        count(node) > 0 && (0..self.nodes.len()).all(|other| count(other) <= count(node))
+        group.iter().filter(|n| self.eligible_alone(**n, node)).count()
     }
 
     /// The address that decides the rank of all services that are connected with this one.

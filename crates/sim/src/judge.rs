@@ -1,12 +1,13 @@
 //! What must hold.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use metallb_sansio::{Duration, Instant};
 use metallb_speaker_core::election::rank;
 use metallb_speaker_core::{Cause as Because, Change, GRACE, TOLD_LASTS};
 
-use crate::facts::{Facts, node_name, node_number};
+use crate::facts::{AddressNumber, Facts, node_name, node_number};
 use crate::lan::{CLIENTS, Island, SECOND_LAN};
 use crate::{Cluster, Fault, NodeNumber, Notice, ServiceNumber};
 
@@ -364,12 +365,19 @@ impl Judge {
             && cluster.facts().eligible(service, node)
     }
 
+    /// All nodes in the order in which they own the address.
+    fn order(&self, facts: &Facts, address: AddressNumber) -> Vec<NodeNumber> {
+        let mut order = self.ranks[facts.ranked_by(address)].clone();
+        order.sort_by_cached_key(|node| Reverse(facts.worth(address, *node)));
+        order
+    }
+
     /// Never nobody, and one at most, as a client sees it.
     fn look_at(&mut self, cluster: &Cluster, island: Island, service: ServiceNumber) -> Result<(), String> {
         let now = cluster.now();
         let bounds = self.bounds;
         let able = |node: NodeNumber| Self::able(cluster, island, service, node);
-        let ranks = &self.ranks[cluster.facts().ranked_by(service)];
+        let ranks = &self.order(cluster.facts(), service);
         let expected = ranks.iter().copied().find(|node| able(*node));
         let running = (0..cluster.size()).filter(|node| cluster.host(*node).takes_part());
         let here: Vec<NodeNumber> = running
@@ -462,11 +470,13 @@ impl Judge {
         if informed && judged && now - self.disturbed > bounds.converged {
             let keeps = self.non_preempt;
             let first = |of: &BTreeSet<_>| {
-                // Whoever has it keeps it; that all agree who that is, the views tell.
-                if let Some(one) = answerers.iter().find(|n| keeps && of.contains(*n) && able(**n)) {
-                    return Some(*one);
-                }
-                ranks.iter().copied().find(|n| of.contains(n) && able(*n))
+                let first = ranks.iter().copied().find(|n| of.contains(n) && able(*n));
+                // Whoever has it keeps it; that all agree who that is, the views tell. Not from one that may announce more.
+                let worth = |node| cluster.facts().worth(service, node);
+                let as_good = |n: NodeNumber| first.is_some_and(|first| worth(n) >= worth(first));
+                let one = answerers.iter().copied();
+                let mut one = one.filter(|n| keeps && of.contains(n) && able(*n) && as_good(*n));
+                one.next().or(first)
             };
             let expected: BTreeSet<NodeNumber> = components.iter().filter_map(first).collect();
             let cached = cluster
@@ -481,8 +491,10 @@ impl Judge {
             let kept = kept.filter(|node| cluster.facts().eligible(service, *node));
             let mut kept: BTreeSet<NodeNumber> = kept.collect();
             if keeps {
-                let eligible = |node: &NodeNumber| cluster.facts().eligible(service, *node);
-                kept = absent.iter().copied().filter(eligible).collect();
+                let worth = |node: &NodeNumber| cluster.facts().worth(service, *node);
+                let least = expected.iter().map(worth).min().unwrap_or_default();
+                let good = |node: &NodeNumber| worth(node) > 0 && worth(node) >= least;
+                kept = absent.iter().copied().filter(good).collect();
             }
             let right = |node: &NodeNumber| expected.contains(node) || kept.contains(node);
             if !expected.is_empty() && !cached.is_some_and(|cached| right(&cached)) {
@@ -522,7 +534,7 @@ impl Judge {
             let facts = cluster.facts();
             for service in 0..facts.services() {
                 let address = facts.addresses(service)[0];
-                let ranks = &self.ranks[facts.ranked_by(address)];
+                let ranks = &self.order(facts, address);
                 let announced = facts.is_announced(service);
                 let eligible = |node: &&NodeNumber| {
                     announced && component.contains(*node) && facts.eligible(address, **node)
@@ -537,7 +549,10 @@ impl Judge {
                     .copied()
                     .filter(|node| cluster.host(*node).acts(service))
                     .collect();
-                if self.non_preempt && holders.len() == 1 && candidates().any(|node| holders.contains(node)) {
+                let worth = |node: &NodeNumber| facts.worth(address, *node);
+                let least = first.map_or(0, worth);
+                let mut good = candidates().filter(|node| worth(node) >= least);
+                if self.non_preempt && holders.len() == 1 && good.any(|node| holders.contains(node)) {
                     expected.clone_from(&holders);
                 }
                 let views: BTreeSet<Option<&str>> = component

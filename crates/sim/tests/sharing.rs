@@ -39,6 +39,11 @@ fn disturbed(seed: u64, setup: Setup) {
         Fault::Offer(4, true),
         Fault::Offer(0, true),
         Fault::Place(5, all()),
+        // Who may announce all of them is cut off: others that may announce some follow.
+        Fault::Place(1, [3].into()),
+        Fault::Isolate(3),
+        Fault::Heal,
+        Fault::Place(1, all()),
     ] {
         run.disturb(fault);
         check(run.pass(pause));

@@ -84,9 +84,9 @@ impl Engine {
             return Roles::default();
         }
         let (before, preemption) = self.keeper(service);
-        Roles::of(&service.ranked, before, preemption, presence, |node| {
-            self.ability(service, node)
-        })
+        let ability = |node: &str| self.ability(service, node);
+        let behind = |node: &str| service.behind(node);
+        Roles::of(&service.ranked, before, preemption, presence, ability, behind)
     }
 
     /// Who owns a service by what this node works out itself.
@@ -97,7 +97,8 @@ impl Engine {
         let presence = |node: &str| self.presence(node);
         let (before, preemption) = self.keeper(service);
         let ability = |node: &str| self.ability(service, node);
-        Roles::of(&service.ranked, before, preemption, presence, ability).owner
+        let behind = |node: &str| service.behind(node);
+        Roles::of(&service.ranked, before, preemption, presence, ability, behind).owner
     }
 
     pub(crate) fn directive(&mut self, now: Instant, directive: Directive) {

@@ -135,6 +135,13 @@ impl Service {
         told.map_or(Interfaces::All, |adopted| adopted.interfaces.clone())
     }
 
+    /// How many classes of candidates come before that of the node, as far as it is one.
+    pub(crate) fn behind(&self, node: &str) -> u32 {
+        let candidates = self.plan.as_ref().map(|plan| &plan.eligibility.candidates);
+        let candidate = candidates.and_then(|candidates| candidates.get(node));
+        candidate.map_or(u32::MAX, |candidate| candidate.behind)
+    }
+
     /// Whether the node may own it.
     pub(crate) fn concerns(&self, node: &str) -> bool {
         let candidate = self
@@ -226,6 +233,10 @@ fn digest(eligibility: &Eligibility) -> u64 {
         } else {
             b"all"
         });
+        if candidate.behind > 0 {
+            hash.eat(b"behind");
+            hash.eat(&candidate.behind.to_be_bytes());
+        }
     }
     hash.0
 }

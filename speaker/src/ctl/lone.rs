@@ -41,6 +41,7 @@ mod tests {
         let nodes = ["a", "b", "c", "d"].map(NodeName::from);
         let candidate = |node: &NodeName| {
             let candidate = Candidate {
+                behind: 0,
                 shunned: false,
                 score: 0,
                 despite: None,

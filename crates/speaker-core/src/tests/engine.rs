@@ -58,6 +58,7 @@ pub(super) fn engine_among(node: &str, nodes: &[&str], options: Options) -> Engi
 
 pub(super) fn plan(nodes: &[&str], interfaces: Option<&[&str]>) -> Plan {
     let candidate = Candidate {
+        behind: 0,
         score: 0,
         shunned: false,
         despite: None,

@@ -53,6 +53,7 @@ impl Node {
 
     fn plan(&mut self, now: Instant, addresses: &[&str], interfaces: Option<&[&str]>) {
         let candidate = Candidate {
+            behind: 0,
             score: 0,
             shunned: false,
             interfaces: interfaces.map(|names| names.iter().map(|name| Arc::from(*name)).collect()),
