@@ -34,10 +34,29 @@ pub struct Share {
 /// Addresses that a node may announce on the same interfaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Need {
-    /// The addresses.
+    /// The addresses: that which decides the rank if it is one of them, then IPv4 addresses before IPv6 addresses.
     pub addresses: Vec<IpAddr>,
     /// The interfaces of those candidates that may not announce them on all.
     pub interfaces: BTreeMap<NodeName, BTreeSet<Arc<str>>>,
+}
+
+impl Need {
+    /// One address of each family, and how many addresses of it there are, the family of the first address first. A node
+    /// has interfaces for all of a family or for none.
+    pub fn families(&self) -> impl Iterator<Item = (IpAddr, usize)> {
+        let rest = self.addresses.get(1..).unwrap_or_default();
+        let (ipv4, ipv6) = rest.split_at(rest.partition_point(IpAddr::is_ipv4));
+        let first = self.addresses.first();
+        let (same, other) = if first.is_some_and(IpAddr::is_ipv4) {
+            (ipv4, ipv6)
+        } else {
+            (ipv6, ipv4)
+        };
+        let first = first.map(|address| (*address, 1 + same.len()));
+        first
+            .into_iter()
+            .chain(other.first().map(|address| (*address, other.len())))
+    }
 }
 
 /// What the services of a group have in common.
@@ -199,6 +218,7 @@ fn union(known: Option<BTreeSet<Arc<str>>>, more: Option<&BTreeSet<Arc<str>>>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::role::Ability;
 
     /// `n1`, or `n1+5` with a score, or `n1@eth0` on an interface.
     fn share(addresses: &[&str], nodes: &[&str]) -> Share {
@@ -339,6 +359,42 @@ mod tests {
             merged[0].candidates["n1"].interfaces, shares[0].eligibility.candidates["n1"].interfaces,
             "each on its own"
         );
+    }
+
+    #[test]
+    fn one_address_of_each_family_stands_for_all() {
+        let families = |addresses: &[&str]| {
+            let addresses = addresses.iter().map(|a| a.parse().expect("address")).collect();
+            let need = Need {
+                addresses,
+                ..Need::default()
+            };
+            let families = need
+                .families()
+                .map(|(address, count)| format!("{address} {count}"));
+            families.collect::<Vec<_>>().join(", ")
+        };
+        for (addresses, expected) in [
+            (&[][..], ""),
+            (&["192.0.2.1"], "192.0.2.1 1"),
+            (
+                &["192.0.2.9", "192.0.2.1", "2001:db8::1"],
+                "192.0.2.9 2, 2001:db8::1 1",
+            ),
+            (
+                &["2001:db8::9", "192.0.2.1", "192.0.2.2", "2001:db8::1"],
+                "2001:db8::9 2, 192.0.2.1 2",
+            ),
+            (&["2001:db8::1", "2001:db8::2"], "2001:db8::1 2"),
+        ] {
+            assert_eq!(families(addresses), expected);
+        }
+        let all = |kinds: &[(bool, usize)]| Ability::of_kinds(kinds.iter().copied());
+        let some = |first, addresses| Ability::Some { first, addresses };
+        assert_eq!(all(&[(true, 3), (false, 2)]), some(true, 3));
+        assert_eq!(all(&[(false, 3), (true, 2)]), some(false, 2));
+        assert_eq!(all(&[(true, 3), (true, 2)]), Ability::All);
+        assert_eq!(all(&[(false, 3)]), Ability::Nothing);
     }
 
     #[test]

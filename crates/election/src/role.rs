@@ -41,11 +41,18 @@ pub enum Ability {
 impl Ability {
     /// That of a node which can announce those of the addresses that are `true`, the first of which decides the rank.
     pub fn of(addresses: impl IntoIterator<Item = bool>) -> Self {
+        Self::of_kinds(addresses.into_iter().map(|able| (able, 1)))
+    }
+
+    /// The same of so many addresses each time.
+    pub fn of_kinds(addresses: impl IntoIterator<Item = (bool, usize)>) -> Self {
         let (mut first, mut all, mut count) = (None, true, 0);
-        for able in addresses {
+        for (able, addresses) in addresses {
             first.get_or_insert(able);
             all &= able;
-            count += usize::from(able);
+            if able {
+                count += addresses;
+            }
         }
         match first {
             Some(_) if count == 0 => Self::Nothing,

@@ -60,11 +60,13 @@ impl Engine {
         };
         let group = service.plan.as_ref().and_then(|plan| plan.group.as_ref());
         if let Some(group) = group {
+            // There may be as many addresses as services that share one.
             let needs = group.needs.iter().flat_map(|need| {
                 let allowed = allowed_of(need, node);
-                need.addresses.iter().map(move |address| able(address, &allowed))
+                let families = need.families();
+                families.map(move |(address, count)| (able(&address, &allowed), count))
             });
-            return Ability::of(needs);
+            return Ability::of_kinds(needs);
         }
         let (addresses, allowed) = (service.addresses(), service.allowed(node));
         Ability::of(addresses.iter().map(|address| able(address, &allowed)))

@@ -257,7 +257,11 @@ impl Planner {
                 service.shared_version = version;
             }
         }
-        let plans = sharing::plans(&alone, |eligibility| self.share(eligibility));
+        let known = keys.iter().find_map(|key| {
+            let outcome = self.services.get(key)?.outcome.as_ref()?;
+            outcome.as_ref().ok()?.group.clone()
+        });
+        let plans = sharing::plans(&alone, known, |eligibility| self.share(eligibility));
         keys.into_iter().zip(plans).collect()
     }
 

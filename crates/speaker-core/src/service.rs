@@ -158,6 +158,11 @@ impl Service {
 pub(crate) struct Digests {
     /// Most plans share what the last one had.
     last: Option<(Arc<Eligibility>, u64)>,
+    /// All plans of a group share it, and what it has may be as much as there are of them.
+    group: Option<(Arc<Group>, u64)>,
+    /// How many groups were gone through.
+    #[cfg(test)]
+    pub(crate) groups: usize,
 }
 
 impl Digests {
@@ -179,13 +184,25 @@ impl Digests {
             }
         }
         if let Some(group) = &plan.group {
-            eat_group(&mut hash, group);
+            let known = self.group.as_ref().filter(|(known, _)| Arc::ptr_eq(known, group));
+            let digest = if let Some((_, digest)) = known {
+                *digest
+            } else {
+                #[cfg(test)]
+                {
+                    self.groups += 1;
+                }
+                group_digest(group)
+            };
+            self.group = Some((Arc::clone(group), digest));
+            hash.eat(&digest.to_be_bytes());
         }
         hash.0
     }
 }
 
-fn eat_group(hash: &mut Fnv, group: &Group) {
+fn group_digest(group: &Group) -> u64 {
+    let mut hash = Fnv::default();
     hash.eat(b"group");
     for need in &group.needs {
         for address in &need.addresses {
@@ -199,6 +216,7 @@ fn eat_group(hash: &mut Fnv, group: &Group) {
             hash.eat(b"some");
         }
     }
+    hash.0
 }
 
 /// FNV-1a of 64 bits, with an end after each thing.

@@ -94,18 +94,19 @@ fn stir(stirred: &mut BTreeMap<ServiceKey, u64>, key: &ServiceKey, version: u64)
 }
 
 /// The plans of the services of one group, in order, from what each would be planned as alone. `unify` gives one allocation
-/// to what is equal.
+/// to what is equal; so does `known`, the group as it was, or else each plan would be compared with what it was through and through.
 pub(crate) fn plans(
     alone: &[(Arc<[IpAddr]>, Arc<Eligibility>)],
+    known: Option<Arc<Group>>,
     mut unify: impl FnMut(Eligibility) -> Arc<Eligibility>,
 ) -> Vec<Plan> {
     // Most that share addresses are equal in all; equal eligibilities are one allocation.
     let mut shares: Vec<Share> = Vec::new();
-    let mut known: BTreeMap<(&[IpAddr], *const Eligibility), usize> = BTreeMap::new();
+    let mut indices: BTreeMap<(&[IpAddr], *const Eligibility), usize> = BTreeMap::new();
     let of: Vec<usize> = alone
         .iter()
         .map(|(addresses, eligibility)| {
-            let index = *known
+            let index = *indices
                 .entry((addresses, Arc::as_ptr(eligibility)))
                 .or_insert(shares.len());
             if let Some(share) = shares.get_mut(index) {
@@ -130,7 +131,9 @@ pub(crate) fn plans(
             |(addresses, eligibility): &(_, _)| Plan::new(Arc::clone(addresses), Arc::clone(eligibility));
         return alone.iter().map(plan).collect();
     };
-    let group = Arc::new(group);
+    let group = known
+        .filter(|known| **known == group)
+        .unwrap_or_else(|| Arc::new(group));
     let merged: Vec<Arc<Eligibility>> = merged.into_iter().map(&mut unify).collect();
     let plans = alone.iter().zip(of).map(|((addresses, _), index)| Plan {
         addresses: Arc::clone(addresses),

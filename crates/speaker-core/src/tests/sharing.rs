@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use metallb_election::{Endpoints, Exclusion, ServiceFacts};
+use metallb_sansio::{Instant, Machine as _};
 use serde_json::json;
 
 use super::{config_of, endpoints, node, service};
-use crate::{Directive, Plan, Planner, ServiceKey};
+use crate::{Directive, Input, Plan, Planner, ServiceKey};
 
 const V4: &str = "192.0.2.1";
 const V6: &str = "2001:db8::1";
@@ -222,4 +223,28 @@ fn many_on_one_address_are_planned_in_one_go() {
     offer(&mut planner, "z", &[V4], &["n2", "n3"]);
     assert_eq!(told.settle(&mut planner), "z", "nothing changes for the others");
     assert_eq!(told.candidates("z"), "n2 (n3) (n1)");
+}
+
+/// Services that share an address and have one of their own each: the group has as many addresses as services.
+#[test]
+fn a_group_of_many_addresses_is_gone_through_once_per_change() {
+    let (mut planner, mut told) = (planner(), Told::default());
+    let names: Vec<String> = (1..=40).map(|n| format!("s{n:02}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        let own = format!("2001:db8::{}", n + 10);
+        offer(&mut planner, name, &[V4, &own], &[]);
+    }
+    let directives = planner.settle();
+    assert_eq!(directives.len(), names.len());
+    let group = directives[0].plan.as_ref().and_then(|plan| plan.group.clone());
+    let mut engine = super::engine::engine("n1");
+    for directive in directives {
+        engine.handle(Instant::ZERO, Input::Directive(directive));
+    }
+    assert_eq!(engine.digests.groups, 1);
+    // One more that has what another has: neither what it shares nor the others change.
+    offer(&mut planner, "t", &[V4, "2001:db8::10"], &[]);
+    assert_eq!(told.settle(&mut planner), "t");
+    let again = told.plan("t").group.as_ref();
+    assert!(group.is_some_and(|group| again.is_some_and(|again| Arc::ptr_eq(&group, again))));
 }
