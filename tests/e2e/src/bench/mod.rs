@@ -29,8 +29,8 @@ const NODES: u8 = 4;
 
 /// The parts, in their order, with about how long a round of ours and of Go's takes on two cores, in seconds.
 const PARTS: [(&str, f64, f64); 7] = [
-    ("link-cut", 5.0, 30.0),
-    ("node-kill", 30.0, 45.0),
+    ("link-cut", 4.5, 21.0),
+    ("node-kill", 9.0, 26.0),
     ("speaker-kill", 12.0, 15.0),
     ("moves", 10.0, 20.0),
     ("resources", 4.0, 5.0),
@@ -92,11 +92,16 @@ pub fn run(name: &str, settings: &Settings, progress: &Progress) -> Result<()> {
         }
     }
     let entries = report::entries(&store);
-    ensure!(!entries.is_empty(), "nothing was measured");
-    let file = root().join("target/bench/l2.json");
-    figures::write(&file, &entries)?;
-    println!("{}", figures::table(&entries));
-    progress.line(&format!("{} has the figures with notes", file.display()));
+    if entries.is_empty() {
+        progress.line(
+            "nothing of ours is measured yet: the rounds are kept, a run with L2_ROUNDS makes the table",
+        );
+    } else {
+        let file = root().join("target/bench/l2.json");
+        figures::write(&file, &entries)?;
+        println!("{}", figures::table(&entries));
+        progress.line(&format!("{} has the figures with notes", file.display()));
+    }
     Cluster::down(name, progress).map(drop)
 }
 
