@@ -96,10 +96,10 @@ impl<'a> Roles<'a> {
     /// The parts among the candidates in order of rank.
     ///
     /// Of those who are there, the first by rank of those who can announce the most owns the addresses. One that owned
-    /// them `before` and is away keeps them, unless somebody is there who would come before it too if it were; with [`Preemption::Never`] it keeps them whoever
-    /// is there, until it is gone or somebody can announce more, or as much and is less `behind` (see
-    /// [`Candidate::behind`](crate::Candidate::behind)). An exclusion that would leave nobody is ignored: first
-    /// that of those who can announce less, by degrees, then that of those who are not there.
+    /// them `before` and is away keeps them, unless somebody is there who would come before it too if it were; with
+    /// [`Preemption::Never`] it keeps them whoever is there, until it is gone or somebody can announce more, or as much and is
+    /// less `behind` (see [`Candidate::behind`](crate::Candidate::behind)). An exclusion that would leave nobody is ignored:
+    /// first that of those who can announce less, by degrees, then that of those who are not there.
     pub fn of(
         ranked: &'a [NodeName],
         before: Option<&str>,
@@ -111,12 +111,8 @@ impl<'a> Roles<'a> {
         let live = |name: &&NodeName| presence(name).is_live();
         let best = ablest(ranked.iter().filter(live), &ability);
         let (best, most) = best.map_or((None, Ability::Nothing), |(name, most)| (Some(name), most));
-        let ahead = |name: &NodeName| {
-            ranked
-                .iter()
-                .take_while(|other| best != Some(other))
-                .any(|other| other == name)
-        };
+        let place = |name: &NodeName| ranked.iter().position(|other| other == name);
+        let ahead = |name: &NodeName| best.is_none_or(|best| place(name) < place(best));
         let kept = ranked
             .iter()
             .find(|name| before == Some(&***name))
@@ -267,16 +263,28 @@ mod tests {
         }
     }
 
-    /// `a` to `d` in order of rank; each stands as its letter says, and can announce these of three addresses.
-    fn degrees(stands: &str, able: [&str; 4], before: &str, preemption: Preemption) -> String {
-        let names: Vec<NodeName> = ["a", "b", "c", "d"].map(NodeName::from).into();
-        let index = |name: &str| usize::from(name.as_bytes()[0] - b'a');
-        let presence = |name: &str| match stands.as_bytes()[index(name)] {
+    /// Which of the letters, or of the lists, is that of `a`, `b` and so on.
+    fn index(name: &str) -> usize {
+        usize::from(name.as_bytes()[0] - b'a')
+    }
+
+    fn presence(stands: &str, name: &str) -> Presence {
+        match stands.as_bytes()[index(name)] {
             b'L' => Presence::Live,
             b'A' => Presence::Away,
             _ => Presence::Gone,
-        };
-        let ability = |name: &str| Ability::of(["1", "2", "3"].map(|a| able[index(name)].contains(a)));
+        }
+    }
+
+    fn ability(able: [&str; 4], name: &str) -> Ability {
+        Ability::of(["1", "2", "3"].map(|address| able[index(name)].contains(address)))
+    }
+
+    /// `a` to `d` in order of rank; each stands as its letter says, and can announce these of three addresses.
+    fn degrees(stands: &str, able: [&str; 4], before: &str, preemption: Preemption) -> String {
+        let names: Vec<NodeName> = ["a", "b", "c", "d"].map(NodeName::from).into();
+        let presence = |name: &str| presence(stands, name);
+        let ability = |name: &str| ability(able, name);
         let roles = Roles::of(&names, Some(before), preemption, presence, ability, |_| 0);
         let show = |name: Option<&NodeName>| name.map_or_else(|| "-".to_owned(), ToString::to_string);
         [roles.owner, roles.acting, roles.deputy].map(show).concat()
@@ -325,12 +333,7 @@ mod tests {
             ("LLA", "abc", "a"),
             ("GLA", "abc", "c"),
         ] {
-            let index = |name: &str| usize::from(name.as_bytes()[0] - b'a');
-            let presence = |name: &str| match stands.as_bytes()[index(name)] {
-                b'L' => Presence::Live,
-                b'A' => Presence::Away,
-                _ => Presence::Gone,
-            };
+            let presence = |name: &str| presence(stands, name);
             let ability = |name: &str| Ability::of([able.contains(name)]);
             let behind = |name: &str| u32::from(name != "a");
             let roles = Roles::of(&names, Some("c"), Preemption::Never, presence, ability, behind);
@@ -341,10 +344,7 @@ mod tests {
     /// The same where each is there.
     fn owner(able: [&str; 4], before: &str, preemption: Preemption) -> (String, Ability, bool) {
         let names: Vec<NodeName> = ["a", "b", "c", "d"].map(NodeName::from).into();
-        let ability = |name: &str| {
-            let index = usize::from(name.as_bytes()[0] - b'a');
-            Ability::of(["1", "2", "3"].map(|address| able[index].contains(address)))
-        };
+        let ability = |name: &str| ability(able, name);
         let roles = Roles::of(
             &names,
             Some(before),

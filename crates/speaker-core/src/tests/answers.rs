@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use metallb_l2::wire::arp;
 use metallb_l2::{ConflictPolicy, Link, MacAddr};
-use metallb_member::{Secret, Timing};
 use metallb_sansio::{Instant, Machine as _};
 
-use super::engine::{address, engine_with, key, plan};
-use crate::{Directive, Engine, EngineConfig, Input, Options, Plan, Unanswered};
+use super::engine::{address, engine_among, engine_with, key, plan};
+use crate::{Directive, Engine, Input, Options, Plan, Unanswered};
 
 const V6: &str = "2001:db8::10";
 
@@ -44,17 +43,7 @@ fn link(link_local: bool) -> Input {
 
 /// An engine without peers: nobody has heard of those that others have, so it is in doubt who is a stranger.
 fn alone(options: Options) -> Engine {
-    let config = EngineConfig {
-        node: "n1".into(),
-        address: "192.0.2.1:7946".parse().expect("address"),
-        generation: 1,
-        seed: 1,
-        session: [1; 16],
-        secret: Secret::none(),
-        timing: Timing::default(),
-    };
-    let mut engine = Engine::with_options(Instant::ZERO, config, options);
-    engine.handle(Instant::ZERO, Input::Peers([].into()));
+    let mut engine = engine_among("n1", &[], options);
     engine.handle(Instant::ZERO, link(true));
     engine
 }
