@@ -5,7 +5,7 @@
 //! * [`DatagramSocket`]: a UDP socket that is woken by what arrives and by nothing else.
 //! * [`Groups`]: the multicast groups that are heard, however many.
 //! * [`InterfaceMonitor`]: the interfaces of this network namespace, told by the kernel as they change.
-//! * [`neighbours`]: the kernel's neighbour table.
+//! * [`neighbours`], [`unresolved`]: the kernel's neighbour table.
 //! * [`since_boot`]: the clock that goes on in a suspension; [`Alarm`]: a timer on it.
 //! * [`Exclusions`]: interface names that are never announced on.
 //!
@@ -32,5 +32,5 @@ pub use exclude::{Exclusions, InvalidPattern};
 pub use groups::Groups;
 pub use interface::{Interface, InterfaceEvent, InterfaceTable, Unusable};
 pub use monitor::InterfaceMonitor;
-pub use neighbour::{neighbours, resolve};
+pub use neighbour::{neighbours, resolve, unresolved};
 pub use packet::{PacketSocket, Protocol};

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr as IpSocketAddr, UdpSocket};
 
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
@@ -21,6 +23,28 @@ const DISCARD: u16 = 9;
 /// # Errors
 /// The kernel's.
 pub fn neighbours() -> io::Result<Vec<(IpAddr, [u8; 6])>> {
+    dump(|message| {
+        let (ip, mac) = addresses(message);
+        Some((ip?, mac?))
+    })
+}
+
+/// The stations on an interface that the kernel waits for: it has asked for their hardware addresses and was not answered yet.
+/// Takes a moment and waits for nobody.
+///
+/// # Errors
+/// The kernel's.
+pub fn unresolved(interface: u32) -> io::Result<Vec<IpAddr>> {
+    dump(|message| {
+        let waits = message.header.state == NeighbourState::Incomplete;
+        addresses(message)
+            .0
+            .filter(|_| waits && message.header.ifindex == interface)
+    })
+}
+
+/// What `take` takes of the neighbour table.
+fn dump<T>(take: impl Fn(&NeighbourMessage) -> Option<T>) -> io::Result<Vec<T>> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     let request = dump_request(RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()), 1);
@@ -35,7 +59,7 @@ pub fn neighbours() -> io::Result<Vec<(IpAddr, [u8; 6])>> {
         for payload in payloads(&buffer) {
             match payload {
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message)) => {
-                    found.extend(neighbour(&message));
+                    found.extend(take(&message));
                 }
                 NetlinkPayload::Done(_) => return Ok(found),
                 NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
@@ -45,7 +69,8 @@ pub fn neighbours() -> io::Result<Vec<(IpAddr, [u8; 6])>> {
     }
 }
 
-fn neighbour(message: &NeighbourMessage) -> Option<(IpAddr, [u8; 6])> {
+/// Of a neighbour: its address, and its hardware address.
+fn addresses(message: &NeighbourMessage) -> (Option<IpAddr>, Option<[u8; 6]>) {
     let (mut ip, mut mac) = (None, None);
     for attribute in &message.attributes {
         match attribute {
@@ -55,7 +80,7 @@ fn neighbour(message: &NeighbourMessage) -> Option<(IpAddr, [u8; 6])> {
             _ => {}
         }
     }
-    Some((ip?, mac?))
+    (ip, mac)
 }
 
 /// Has the kernel find out the hardware address of a station, by sending it an empty datagram that nobody reads; what
@@ -80,14 +105,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_neighbour_needs_both_addresses() {
+    fn addresses_are_found_among_the_attributes() {
         let mut message = NeighbourMessage::default();
         let ip = std::net::Ipv4Addr::new(192, 0, 2, 1);
         message.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(ip))];
-        assert_eq!(neighbour(&message), None);
+        assert_eq!(addresses(&message), (Some(ip.into()), None));
         let mac = vec![2, 0, 0, 0, 0, 1];
         message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac));
-        assert_eq!(neighbour(&message), Some((ip.into(), [2, 0, 0, 0, 0, 1])));
+        assert_eq!(addresses(&message), (Some(ip.into()), Some([2, 0, 0, 0, 0, 1])));
     }
 
     #[test]

@@ -426,3 +426,75 @@ fn a_kernel_answers_for_the_addresses_of_the_link_whatever_else_it_is_set_to() {
         }
     });
 }
+
+/// What a speaker relies on whose cable is plugged in again (`metallb-speaker-core`, `resolve.rs`).
+#[test]
+#[ignore = "needs root and iproute2"]
+fn a_kernel_that_waits_for_a_station_learns_from_answers_to_us_and_from_who_asks() {
+    const ANSWERS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 61);
+    const ASKS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 62);
+    const LINK_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+    const OURS_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    on_a_lan(async |namespaces, mut host, mut station| {
+        run(&format!(
+            "ip -n {} addr add {OURS_V6}/64 dev lan0 nodad",
+            namespaces.ours
+        ));
+        host.until("our link with both families", |host| {
+            host.link("lan0").is_some_and(|link| link.link_local.is_some())
+        })
+        .await;
+        let index = host.index("lan0").expect("known");
+        let all: [IpAddr; 3] = [ANSWERS.into(), ASKS.into(), V6.into()];
+        for address in all {
+            metallb_net::resolve(address).expect("there is a way");
+        }
+        let waits = || metallb_net::unresolved(index).expect("netlink");
+        assert!(
+            all.iter().all(|address| waits().contains(address)),
+            "{:?}",
+            waits()
+        );
+        assert!(
+            metallb_net::unresolved(index + 1_000)
+                .expect("netlink")
+                .is_empty()
+        );
+
+        // To a question that has no sender (RFC 5227), as we ask where we have no address.
+        let answer = Repr {
+            operation: Operation::Reply,
+            sender_mac: STATION_MAC,
+            sender_ip: ANSWERS,
+            target_mac: OUR_MAC,
+            target_ip: Ipv4Addr::UNSPECIFIED,
+        };
+        station.send(&answer.emit(OUR_MAC));
+        station.send(
+            &Repr {
+                sender_ip: ASKS,
+                ..question(LINK_V4)
+            }
+            .emit(OUR_MAC),
+        );
+        let advertisement = ndp::Repr {
+            source: V6,
+            destination: OURS_V6,
+            message: Message::Advertisement {
+                target: V6,
+                target_mac: Some(STATION_MAC),
+                solicited: true,
+                overrides: true,
+            },
+        };
+        station.send(&advertisement.emit(OUR_MAC, STATION_MAC));
+        host.until("the kernel knows who spoke", |_| {
+            let table = metallb_net::neighbours().expect("netlink");
+            all.iter()
+                .all(|address| table.contains(&(*address, STATION_MAC.0)))
+        })
+        .await;
+        let waits = waits();
+        assert!(all.iter().all(|address| !waits.contains(address)), "{waits:?}");
+    });
+}

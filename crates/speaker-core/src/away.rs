@@ -11,10 +11,10 @@ use metallb_member::PeerState;
 use metallb_sansio::{Instant, Machine as _};
 
 use crate::ask::{Question, Reach, broadcast_questions, is_answer, questions, sender};
-use crate::engine::{Engine, Output};
 use crate::service::Holding;
 use crate::talk::Talk;
 use crate::{Cause, ServiceKey};
+use crate::{Engine, Output};
 
 /// How long the speaker of a node that is up may be away before its addresses move.
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -325,6 +325,7 @@ impl Engine {
     /// A frame tells where a node is and that it is up.
     pub(crate) fn overhear(&mut self, now: Instant, interface: u32, bytes: &[u8]) {
         let fresh = self.neighbours.heard(interface, bytes);
+        self.resolution.hear(interface, bytes);
         if (self.probe.is_asking() || self.survey.is_asking())
             && let Ok(frame) = metallb_l2::wire::ethernet::Frame::new_checked(bytes)
             && let Some(node) = self.neighbours.node_of(frame.source()).cloned()

@@ -9,10 +9,10 @@ use metallb_election::{Ability, NodeName, Presence, Roles};
 use metallb_l2::{Entry, InterfaceIndex, Interfaces, MacAddr};
 use metallb_sansio::{Instant, Machine as _};
 
-use crate::engine::{Engine, Output};
 use crate::handover::YIELD_IN_SILENCE;
 use crate::service::{Holding, Service, allowed_of};
 use crate::{Cause, Change, Directive, ServiceKey};
+use crate::{Engine, Output};
 
 /// How long a service that is no longer announced is remembered, so that who has not heard of it yet is told.
 pub(crate) const TOMBSTONE: Duration = Duration::from_secs(3_600);

@@ -1,151 +1,26 @@
 //! Who owns each address now: membership, plans and the announcer in one machine.
 
-use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::ops::Bound;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use metallb_election::{NodeName, Standing};
-use metallb_l2::{Announcer, ConflictPolicy, ForeignClaim, InterfaceIndex, Link, MacAddr, Probing};
-use metallb_member::{Member, Secret};
+use metallb_election::NodeName;
+use metallb_l2::{Announcer, InterfaceIndex, MacAddr};
+use metallb_member::Member;
 use metallb_sansio::{Deadlines, Instant, Machine, Timers};
 
-use crate::away::{GRACE, News};
+use crate::away::News;
 use crate::decide::Hold;
 use crate::handover::Handovers;
 use crate::neighbours::Neighbours;
 use crate::nodeprobe::NodeProbe;
+use crate::resolve::Resolution;
 use crate::service::{Digests, Service};
 use crate::sharing::Groups;
 use crate::strict::{STAND_IN_MAX, Strict};
 use crate::survey::Survey;
 use crate::talk::Talk;
-use crate::{Cause, Change, Directive, MemberReport, ServiceKey, ServiceReport, Unanswered};
-
-/// What an engine is made of.
-pub type EngineConfig = metallb_member::Config;
-
-/// What the engine is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A membership datagram arrived.
-    Datagram {
-        /// The address it came from.
-        from: SocketAddr,
-        /// The bytes.
-        datagram: Vec<u8>,
-    },
-    /// An Ethernet frame arrived on an interface.
-    Frame(InterfaceIndex, Vec<u8>),
-    /// An interface became usable or changed.
-    LinkUp(InterfaceIndex, Link),
-    /// An interface is no longer usable.
-    LinkDown(InterfaceIndex),
-    /// The IPv4 addresses that a usable interface has itself, for which its kernel answers there; none until told.
-    Addresses(InterfaceIndex, Vec<Ipv4Addr>),
-    /// The speakers there should be, with the addresses of their membership.
-    Peers(BTreeMap<NodeName, SocketAddr>),
-    /// The shared secret of membership.
-    Secret(Secret),
-    /// A plan changed.
-    Directive(Directive),
-    /// This speaker stops. It goes on answering until [`Output::Left`], half a second later at most.
-    Leave,
-    /// Hardware addresses of stations that are no strangers although they are in no membership: Go speakers, say.
-    Friends(BTreeSet<MacAddr>),
-    /// Strict mode: this node may answer until then; `None`: not at all. See [`crate::strict`].
-    Tenure(Option<Instant>),
-    /// Strict mode: the address is this node's, or no longer.
-    Granted(IpAddr, bool),
-    /// Strict mode: whose the address is, by its Lease; perhaps of a former life of that node.
-    Holder(IpAddr, Option<NodeName>),
-}
-
-/// What the engine wants done or known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send a membership datagram.
-    Datagram {
-        /// To whom.
-        to: SocketAddr,
-        /// What.
-        datagram: Vec<u8>,
-    },
-    /// Send an Ethernet frame.
-    Frame {
-        /// Where.
-        interface: InterfaceIndex,
-        /// The whole frame.
-        frame: Vec<u8>,
-    },
-    /// The owner of a service changed.
-    Change(Change),
-    /// Membership lost or found a node.
-    Liveness {
-        /// The node.
-        node: NodeName,
-        /// Whether it counts as alive now.
-        live: bool,
-    },
-    /// The others had declared us dead, and heard that we are not.
-    Rejoined,
-    /// A station outside the cluster claims an address that this node owns.
-    ForeignClaim(ForeignClaim),
-    /// What the probes for an address that nobody of ours announced before brought.
-    Probed {
-        /// The address.
-        address: IpAddr,
-        /// The station that has it already.
-        taken_by: Option<MacAddr>,
-    },
-    /// Hear this multicast group on the interface. An interface that goes and returns is told anew.
-    Join(InterfaceIndex, Ipv6Addr),
-    /// Hear it no longer.
-    Part(InterfaceIndex, Ipv6Addr),
-    /// Strict mode: this node is to answer for the address, or has stopped. See [`crate::strict`].
-    Want(IpAddr, bool),
-    /// After [`Input::Leave`]: the others answer now, or will not before they find out; the process may end.
-    Left,
-}
-
-/// What can be chosen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// What to do about strangers that have addresses of ours.
-    pub conflicts: ConflictPolicy,
-    /// How an address that nobody of ours announced before is probed first.
-    pub probing: Probing,
-    /// How often every owned address is announced again; zero for never.
-    pub refresh: Duration,
-    /// How long a speaker must have known its peers before it believes that it has heard of every address that was
-    /// announced before.
-    pub listen_before_probing: Duration,
-    /// How long the speaker of a node that is up may be away before its addresses move.
-    pub grace: Duration,
-    /// How long a speaker that stops goes on answering after everybody knows.
-    pub linger: Duration,
-    /// Whether addresses stay with whoever has them, although a node comes (back) that is better by rank: they move only when
-    /// their owner goes. Must be the same on all nodes.
-    pub non_preempt: bool,
-    /// Whether Leases fence owners, so that there are never two; see [`crate::strict`]. Must be the same on all nodes.
-    pub strict: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            conflicts: ConflictPolicy::Warn,
-            probing: Probing::Fast,
-            refresh: Duration::ZERO,
-            listen_before_probing: Duration::from_secs(5),
-            grace: GRACE,
-            linger: Duration::from_millis(50),
-            non_preempt: false,
-            strict: false,
-        }
-    }
-}
+use crate::{Cause, EngineConfig, Input, Options, Output, ServiceKey};
 
 /// The fast half of a speaker.
 ///
@@ -212,6 +87,7 @@ pub struct Engine {
     pub(crate) neighbours: Neighbours,
     pub(crate) probe: NodeProbe,
     pub(crate) survey: Survey,
+    pub(crate) resolution: Resolution,
     /// Stations that are no strangers although they are in no membership.
     acquaintances: BTreeSet<MacAddr>,
     /// Peers by the address of their node, as long as we know none of their hardware addresses: that makes us hesitate to call
@@ -273,6 +149,7 @@ impl Engine {
             watch_again: false,
             probe: NodeProbe::default(),
             survey: Survey::default(),
+            resolution: Resolution::default(),
             acquaintances: BTreeSet::new(),
             unknown: BTreeMap::new(),
             unknown_asked: None,
@@ -313,40 +190,6 @@ impl Engine {
         self.drain_announcer(now);
     }
 
-    /// How every peer stands.
-    pub fn members(&self) -> Vec<MemberReport> {
-        let own = MemberReport {
-            node: Arc::clone(self.node()),
-            state: None,
-        };
-        let peers = self.member.peers();
-        let peers = peers.map(|(node, state)| MemberReport {
-            node: Arc::clone(node),
-            state: Some(state),
-        });
-        core::iter::once(own).chain(peers).collect()
-    }
-
-    /// How every service stands.
-    pub fn services(&self) -> impl Iterator<Item = ServiceReport> + '_ {
-        self.services
-            .iter()
-            .map(|(key, service)| self.report(key, service))
-    }
-
-    /// How the services from `from` on stand, for reading in pages.
-    pub fn services_from(&self, from: Bound<&ServiceKey>) -> impl Iterator<Item = ServiceReport> + '_ {
-        let range = (from, Bound::Unbounded);
-        self.services
-            .range::<ServiceKey, _>(range)
-            .map(|(key, service)| self.report(key, service))
-    }
-
-    /// How one service stands; `None` when it has no plan.
-    pub fn service(&self, key: &ServiceKey) -> Option<ServiceReport> {
-        self.services.get(key).map(|service| self.report(key, service))
-    }
-
     /// Whether this node answers for the address in whatever capacity, or is to: without, no question for it matters.
     pub fn holds(&self, address: IpAddr) -> bool {
         self.held.contains_key(&address)
@@ -360,57 +203,6 @@ impl Engine {
     /// Who answers for the service, in the view of this node: its owner, or who stands in for it.
     pub fn acting(&self, key: &ServiceKey) -> Option<&NodeName> {
         self.services.get(key)?.acting.as_ref()
-    }
-
-    fn report(&self, key: &ServiceKey, service: &Service) -> ServiceReport {
-        let addresses = service.addresses();
-        let own = service.owner.as_ref().is_some_and(|owner| owner == self.node());
-        let mut standings = BTreeMap::new();
-        let mut liveness_ignored = false;
-        if let Some(plan) = &service.plan {
-            let unusable =
-                |node: &str| self.member.is_live(node) && self.ability(service, node) < service.ability;
-            let counts = |node: &str| {
-                service.owner.as_deref() == Some(node) || (self.member.is_live(node) && !unusable(node))
-            };
-            // Who is alive among Go speakers, only they know.
-            let go = plan.eligibility.go;
-            let decision = plan.eligibility.elect(plan.first(), |node| go || counts(node));
-            liveness_ignored = decision.liveness_ignored;
-            standings = decision.standings;
-            for (node, standing) in &mut standings {
-                if *standing == Standing::NotAlive && unusable(node) {
-                    *standing = Standing::NoInterface;
-                }
-            }
-        }
-        let allowed = own.then(|| service.allowed(self.node()));
-        let (answered, unanswered) = match &allowed {
-            Some(allowed) => self.answers(service, allowed),
-            None => Default::default(),
-        };
-        let names = self.announcer.links().values().filter(|link| {
-            addresses.iter().any(|address| link.carries(*address))
-                && allowed.as_ref().is_some_and(|i| i.allows(&link.name))
-        });
-        ServiceReport {
-            service: key.clone(),
-            owner: service.owner.clone(),
-            go: service.is_go(),
-            waits_for_lease: unanswered.iter().any(|(_, why)| *why == Unanswered::Lease),
-            answered,
-            unanswered,
-            acting: service.acting.clone(),
-            standings,
-            liveness_ignored,
-            usability_ignored: service.usability_ignored,
-            interfaces: names.map(|link| Arc::clone(&link.name)).collect(),
-            restriction: allowed.and_then(|allowed| match allowed {
-                metallb_l2::Interfaces::All => None,
-                metallb_l2::Interfaces::Named(names) => Some(names),
-            }),
-            addresses,
-        }
     }
 
     /// Tells the announcer who is no stranger.
@@ -500,16 +292,19 @@ impl Machine for Engine {
                 self.member.handle(now, metallb_member::Input::CallNow);
                 self.announcer.handle(now, metallb_l2::Input::LinkUp(index, link));
                 self.links_changed(now);
+                self.resolve_nodes(now, index);
             }
             Input::LinkDown(index) => {
                 self.announcer.handle(now, metallb_l2::Input::LinkDown(index));
                 self.neighbours.link_down(index);
+                self.resolution.link_down(index);
                 self.links_changed(now);
             }
             Input::Addresses(index, addresses) => {
                 self.neighbours.own_addresses(index, addresses);
                 self.neighbours.own_links(now, self.announcer.links());
             }
+            Input::Unresolved(index, waiting) => self.resolve_waiting(now, index, waiting),
             Input::Peers(peers) => {
                 self.listed_at.get_or_insert(now);
                 self.member.handle(now, metallb_member::Input::Peers(peers));
@@ -540,6 +335,7 @@ impl Machine for Engine {
             .chain(self.neighbours.repeat_at)
             .chain(self.probe.poll_timeout())
             .chain(self.survey.poll_timeout())
+            .chain(self.resolution.poll_timeout())
             .chain(self.gone_news.next())
             .chain(self.absence_news.next())
             .chain(self.asking_timeout())
@@ -556,6 +352,7 @@ impl Machine for Engine {
         self.drain_member(now);
         self.probe_nodes(now);
         self.survey_links(now);
+        self.resolve_tick(now);
         self.tell_facts(now);
         self.say_absences(now);
         if self.stops_at.take_if(|at| *at <= now).is_some() {
@@ -568,6 +365,3 @@ impl Machine for Engine {
         self.outputs.pop_front()
     }
 }
-
-/// How long a speaker that stops waits for [`Output::Left`] at most.
-pub const LINGER: Duration = Duration::from_millis(500);

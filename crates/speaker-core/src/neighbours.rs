@@ -98,6 +98,11 @@ impl Neighbours {
         self.addresses.insert(index, addresses);
     }
 
+    /// An IPv4 address that an interface of ours has itself: the first that the kernel lists.
+    pub(crate) fn own_ipv4(&self, index: InterfaceIndex) -> Option<Ipv4Addr> {
+        self.addresses.get(&index)?.first().copied()
+    }
+
     /// Whether we must not answer for any address.
     pub(crate) fn own_ability(&mut self, now: Instant, unable: bool) {
         if core::mem::replace(&mut self.unable, unable) != unable {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use metallb_election::{NodeName, Standing};
@@ -107,6 +108,91 @@ pub struct MemberReport {
 }
 
 impl Engine {
+    /// How every peer stands.
+    pub fn members(&self) -> Vec<MemberReport> {
+        let own = MemberReport {
+            node: Arc::clone(self.node()),
+            state: None,
+        };
+        let peers = self.member.peers();
+        let peers = peers.map(|(node, state)| MemberReport {
+            node: Arc::clone(node),
+            state: Some(state),
+        });
+        core::iter::once(own).chain(peers).collect()
+    }
+
+    /// How every service stands.
+    pub fn services(&self) -> impl Iterator<Item = ServiceReport> + '_ {
+        self.services
+            .iter()
+            .map(|(key, service)| self.report(key, service))
+    }
+
+    /// How the services from `from` on stand, for reading in pages.
+    pub fn services_from(&self, from: Bound<&ServiceKey>) -> impl Iterator<Item = ServiceReport> + '_ {
+        let range = (from, Bound::Unbounded);
+        self.services
+            .range::<ServiceKey, _>(range)
+            .map(|(key, service)| self.report(key, service))
+    }
+
+    /// How one service stands; `None` when it has no plan.
+    pub fn service(&self, key: &ServiceKey) -> Option<ServiceReport> {
+        self.services.get(key).map(|service| self.report(key, service))
+    }
+
+    fn report(&self, key: &ServiceKey, service: &Service) -> ServiceReport {
+        let addresses = service.addresses();
+        let own = service.owner.as_ref().is_some_and(|owner| owner == self.node());
+        let mut standings = BTreeMap::new();
+        let mut liveness_ignored = false;
+        if let Some(plan) = &service.plan {
+            let unusable =
+                |node: &str| self.member.is_live(node) && self.ability(service, node) < service.ability;
+            let counts = |node: &str| {
+                service.owner.as_deref() == Some(node) || (self.member.is_live(node) && !unusable(node))
+            };
+            // Who is alive among Go speakers, only they know.
+            let go = plan.eligibility.go;
+            let decision = plan.eligibility.elect(plan.first(), |node| go || counts(node));
+            liveness_ignored = decision.liveness_ignored;
+            standings = decision.standings;
+            for (node, standing) in &mut standings {
+                if *standing == Standing::NotAlive && unusable(node) {
+                    *standing = Standing::NoInterface;
+                }
+            }
+        }
+        let allowed = own.then(|| service.allowed(self.node()));
+        let (answered, unanswered) = match &allowed {
+            Some(allowed) => self.answers(service, allowed),
+            None => Default::default(),
+        };
+        let names = self.announcer.links().values().filter(|link| {
+            addresses.iter().any(|address| link.carries(*address))
+                && allowed.as_ref().is_some_and(|i| i.allows(&link.name))
+        });
+        ServiceReport {
+            service: key.clone(),
+            owner: service.owner.clone(),
+            go: service.is_go(),
+            waits_for_lease: unanswered.iter().any(|(_, why)| *why == Unanswered::Lease),
+            answered,
+            unanswered,
+            acting: service.acting.clone(),
+            standings,
+            liveness_ignored,
+            usability_ignored: service.usability_ignored,
+            interfaces: names.map(|link| Arc::clone(&link.name)).collect(),
+            restriction: allowed.and_then(|allowed| match allowed {
+                metallb_l2::Interfaces::All => None,
+                metallb_l2::Interfaces::Named(names) => Some(names),
+            }),
+            addresses,
+        }
+    }
+
     /// The addresses of our services for which answers have begun or ended since this was last asked, by what probes or other
     /// stations said. What follows from links, Leases and plans is not among them.
     pub fn take_turned(&mut self) -> BTreeSet<IpAddr> {

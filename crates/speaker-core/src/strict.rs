@@ -43,9 +43,9 @@ use metallb_election::NodeName;
 
 use metallb_sansio::Instant;
 
-use crate::engine::{Engine, Output};
 use crate::service::Service;
 use crate::{Cause, ServiceKey};
+use crate::{Engine, Output};
 
 /// How long a speaker stands in for another in strict mode. Shorter than it takes to follow a failed owner, which
 /// therefore does not happen meanwhile as long as renewals are seen in time.

@@ -174,6 +174,14 @@ impl Host {
         links.find(|link| &*link.name == name)
     }
 
+    /// The index of an interface with sockets.
+    pub(crate) fn index(&self, name: &str) -> Option<u32> {
+        let mut links = self.links.iter();
+        links
+            .find(|(_, sockets)| &*sockets.link.name == name)
+            .map(|(index, _)| *index)
+    }
+
     /// Works until the condition holds.
     pub(crate) async fn until(&mut self, what: &str, mut condition: impl FnMut(&mut Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;

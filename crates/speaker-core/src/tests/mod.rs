@@ -1,6 +1,7 @@
 mod answers;
 mod engine;
 mod planner;
+mod resolve;
 mod shared;
 mod sharing;
 mod strangers;
