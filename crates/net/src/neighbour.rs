@@ -18,7 +18,7 @@ const BUFFER: usize = 32 * 1024;
 /// Nobody listens there (RFC 863); the kernel has to find out where the station is all the same.
 const DISCARD: u16 = 9;
 
-/// All neighbours of which the kernel knows a hardware address, whatever their state. Takes a moment and waits for nobody.
+/// All neighbours of which the kernel knows a hardware address, whatever their state. Takes a moment and waits for no station.
 ///
 /// # Errors
 /// The kernel's.
@@ -29,17 +29,16 @@ pub fn neighbours() -> io::Result<Vec<(IpAddr, [u8; 6])>> {
     })
 }
 
-/// The stations on an interface that the kernel waits for: it has asked for their hardware addresses and was not answered yet.
-/// Takes a moment and waits for nobody.
+/// The stations that the kernel waits for, with the index of the interface: it has asked for their hardware addresses and was
+/// not answered yet. Takes a moment and waits for no station.
 ///
 /// # Errors
 /// The kernel's.
-pub fn unresolved(interface: u32) -> io::Result<Vec<IpAddr>> {
+pub fn unresolved() -> io::Result<Vec<(u32, IpAddr)>> {
     dump(|message| {
         let waits = message.header.state == NeighbourState::Incomplete;
-        addresses(message)
-            .0
-            .filter(|_| waits && message.header.ifindex == interface)
+        let (ip, _) = addresses(message);
+        ip.filter(|_| waits).map(|ip| (message.header.ifindex, ip))
     })
 }
 

@@ -331,9 +331,9 @@ impl Cluster {
     fn link_up(&mut self, node: NodeNumber, interface: u32) {
         let kernels = self.setup.kernels;
         let link = link(node, interface, kernels);
-        self.tell(node, Event::Wire(Input::LinkUp(interface, link)));
         let addresses = kernels.ipv4_of(node, interface);
         self.tell(node, Event::Wire(Input::Addresses(interface, addresses)));
+        self.tell(node, Event::Wire(Input::LinkUp(interface, link)));
     }
 
     /// Puts a node on an island of the LAN; carriers stay up.

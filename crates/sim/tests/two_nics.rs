@@ -242,6 +242,52 @@ fn the_cable_of_the_second_nic_is_cut_and_the_speaker_dies() {
     }
 }
 
+/// Another one starts while the owner is cut off from the first LAN: it hears from its peers that the owner is there, but nobody
+/// told it of the owner's links, and the owner is heard on the second LAN.
+#[test]
+fn who_has_just_started_finds_out_too_where_the_owner_is_no_longer() {
+    const FIRST_LAN: Island = 0;
+    const ELSEWHERE: Island = 1;
+    let service = 0;
+    let trial = |seed: u64| {
+        let setup = Setup {
+            second_lan: true,
+            loss: 20,
+            api_delay: Duration::from_millis(800),
+            ..Setup::new(3, IPV4 + 1, seed)
+        };
+        let mut cluster = Cluster::new(setup);
+        (0..3).for_each(|node| cluster.start(node));
+        cluster.ask();
+        cluster.run(Duration::from_secs(4));
+        let (mac, _) = cluster.neighbour(FIRST_LAN, service).cached.expect("an owner");
+        let owner = cluster.node_of(mac).expect("a node");
+        let starter = (0..3).filter(|node| *node != owner).nth(seed as usize % 2);
+        let starter = starter.expect("three nodes");
+        cluster.kill(starter);
+        cluster.run(Duration::from_secs(2));
+        cluster.start(starter);
+        cluster.run(Duration::from_millis(500));
+        cluster.drift(owner, ELSEWHERE);
+        let (cut, mut answered) = (cluster.now(), None);
+        while answered.is_none() && cluster.now() - cut < Duration::from_secs(5) {
+            cluster.ask();
+            cluster.run(ASK_EVERY);
+            let neighbour = cluster.neighbour(FIRST_LAN, service);
+            let mut by = neighbour
+                .answered_by
+                .iter()
+                .filter_map(|mac| cluster.node_of(*mac));
+            answered = by
+                .any(|node| node != owner && cluster.forwards(node, FIRST_LAN))
+                .then(|| cluster.now() - cut);
+        }
+        answered.unwrap_or_else(|| panic!("seed {seed}: nobody answers\n{}", cluster.take_story()))
+    };
+    let what = "owner cut off from one of two LANs while another one starts: answered after";
+    within(what, (0..300).map(trial).collect(), Duration::from_secs(2));
+}
+
 #[test]
 fn a_node_with_two_nics_that_dies_is_replaced_within_a_second() {
     let mut kinds = kinds();

@@ -97,6 +97,7 @@ impl Engine {
             self.say_gone(now, &node);
         } else if spoke && !found {
             self.away.insert(Arc::clone(&node), now + self.options.grace);
+            self.tell_newcomers(now);
             self.say_silent_links(now, &node, !said);
         } else if !spoke {
             self.away_by_hearsay(now, &node);
@@ -170,7 +171,7 @@ impl Engine {
         }
     }
 
-    fn decide_about_away(&mut self, now: Instant, node: &NodeName) {
+    pub(crate) fn decide_about_away(&mut self, now: Instant, node: &NodeName) {
         if self.away.contains_key(node) {
             for key in self.concerned(node) {
                 self.decide(now, &key, &Cause::NodeLost(Arc::clone(node)));

@@ -74,6 +74,8 @@ pub struct Engine {
     pub(crate) gone_news: Timers<News>,
     /// Peers that start and are to be told who is away, and how often still.
     pub(crate) absence_news: Deadlines<NodeName, u8>,
+    /// Peers that started lately, until they count as informed.
+    pub(crate) newcomers: Deadlines<NodeName>,
     /// Nodes that were not heard yet but count as there, and whose speakers are away by what others said: until when.
     pub(crate) absent: BTreeMap<NodeName, Instant>,
     /// Nodes that membership suspects.
@@ -142,6 +144,7 @@ impl Engine {
             found_gone: BTreeMap::new(),
             gone_news: Timers::new(),
             absence_news: Deadlines::new(),
+            newcomers: Deadlines::new(),
             absent: BTreeMap::new(),
             suspects: BTreeSet::new(),
             deputies: BTreeMap::new(),
@@ -290,9 +293,11 @@ impl Machine for Engine {
             Input::LinkUp(index, link) => {
                 // First membership: after a cut cable the peers may have taken over what we still hold.
                 self.member.handle(now, metallb_member::Input::CallNow);
+                let known = self.announcer.links().get(&index);
+                let fresh = known.is_none_or(|known| known.mac != link.mac);
                 self.announcer.handle(now, metallb_l2::Input::LinkUp(index, link));
                 self.links_changed(now);
-                self.resolve_nodes(now, index);
+                self.resolve_nodes(now, index, fresh);
             }
             Input::LinkDown(index) => {
                 self.announcer.handle(now, metallb_l2::Input::LinkDown(index));
@@ -352,13 +357,14 @@ impl Machine for Engine {
         self.drain_member(now);
         self.probe_nodes(now);
         self.survey_links(now);
-        self.resolve_tick(now);
         self.tell_facts(now);
         self.say_absences(now);
         if self.stops_at.take_if(|at| *at <= now).is_some() {
             self.outputs.push_back(Output::Left);
         }
         self.settle(now);
+        // Behind the announcements.
+        self.resolve_tick(now);
     }
 
     fn poll_output(&mut self) -> Option<Output> {

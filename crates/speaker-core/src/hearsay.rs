@@ -2,6 +2,9 @@
 //!
 //! A speaker that starts has never heard the speakers that are away at that time. Left to itself it would hold their nodes for
 //! gone and take their addresses over, although everybody else knows that they only restart.
+//!
+//! The same holds for one that falls silent soon after: whoever has just started may have heard that it is there, but not which
+//! links it has, and could neither answer in its name nor find out where it does not.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -15,13 +18,24 @@ use crate::engine::Engine;
 use crate::talk::{Absence, Talk};
 
 /// How often it is told, and how long after each other: nobody confirms it.
-const TOLD: u8 = 3;
+const TOLD: u8 = 5;
 const AGAIN: Duration = Duration::from_millis(70);
+/// For so long a peer that starts may not have heard from everybody.
+const NEWCOMER: Duration = Duration::from_secs(5);
 
 impl Engine {
-    /// A peer starts: it is told who is away.
+    /// A peer starts: it is told who is away, and for a while who will be.
     pub(crate) fn tell_absences(&mut self, now: Instant, peer: &NodeName) {
+        self.newcomers.set(Arc::clone(peer), now + NEWCOMER, ());
         if !self.away.is_empty() {
+            self.absence_news.set(Arc::clone(peer), now, TOLD);
+        }
+    }
+
+    /// Somebody is away now: those who started lately are told.
+    pub(crate) fn tell_newcomers(&mut self, now: Instant) {
+        while self.newcomers.pop_due(now).is_some() {}
+        for peer in self.newcomers.keys() {
             self.absence_news.set(Arc::clone(peer), now, TOLD);
         }
     }
@@ -53,21 +67,28 @@ impl Engine {
         }
     }
 
-    /// Somebody says that a node's speaker is away. Whoever heard that speaker itself knows better.
+    /// Somebody says that a node's speaker is away. Whoever heard that speaker itself knows better, but for its links if it has not
+    /// told those.
     pub(crate) fn heard_absence(&mut self, now: Instant, absence: Absence) {
         let Absence { node, left, facts } = absence;
         let state = self.member.state(&node);
-        if node == *self.node()
-            || !matches!(state, Some(PeerState::Presumed | PeerState::Unheard))
-            || self.found_gone.contains_key(&node)
-        {
+        if node == *self.node() || self.found_gone.contains_key(&node) {
+            return;
+        }
+        let unheard = matches!(state, Some(PeerState::Presumed | PeerState::Unheard));
+        let linkless = self.neighbours.number_of(&node) == 0;
+        if !unheard && !linkless {
             return;
         }
         if self.neighbours.learn_of(&node, facts) {
             self.befriend(now);
+            self.watch_again = true;
+            self.decide_about_away(now, &node);
         }
         let until = now + left.min(self.options.grace);
-        if state == Some(PeerState::Presumed) {
+        if !unheard {
+            self.follow_watch(now);
+        } else if state == Some(PeerState::Presumed) {
             self.absent.insert(node, until);
         } else if !self.away.contains_key(&node) {
             self.is_away(now, &node, until);

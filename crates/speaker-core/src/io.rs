@@ -31,7 +31,8 @@ pub enum Input {
     LinkUp(InterfaceIndex, Link),
     /// An interface is no longer usable.
     LinkDown(InterfaceIndex),
-    /// The IPv4 addresses that a usable interface has itself, for which its kernel answers there; none until told.
+    /// The IPv4 addresses that an interface has itself, for which its kernel answers there: before it is told to be usable, and when
+    /// they change.
     Addresses(InterfaceIndex, Vec<Ipv4Addr>),
     /// Stations for whose hardware addresses the kernel waits on an interface that became usable: it asked while the cable
     /// was out, and would ask again a second later only.

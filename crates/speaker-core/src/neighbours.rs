@@ -33,6 +33,8 @@ struct Neighbour {
     has: u64,
     /// The hardware address under which it was heard, by interface of ours.
     heard_on: BTreeMap<InterfaceIndex, MacAddr>,
+    /// The same for interfaces that were usable once.
+    heard_before: BTreeMap<InterfaceIndex, MacAddr>,
     /// Hardware addresses under which it does not answer although it is up, since when, and whether it was heard under them
     /// before. Of interest only while its speaker is silent.
     dead: BTreeMap<MacAddr, (Instant, bool)>,
@@ -82,7 +84,12 @@ impl Neighbours {
                 mac: link.mac,
                 arp: link.arp,
                 link_local: link.link_local,
-                addresses: self.addresses.get(index).cloned().unwrap_or_default(),
+                addresses: self
+                    .own_ipv4(*index)
+                    .iter()
+                    .take(ADDRESSES_TOLD)
+                    .copied()
+                    .collect(),
             })
             .collect();
         if links != self.links {
@@ -93,14 +100,13 @@ impl Neighbours {
     }
 
     /// The IPv4 addresses that an interface of ours has itself; what becomes of them, [`Neighbours::own_links`] tells.
-    pub(crate) fn own_addresses(&mut self, index: InterfaceIndex, mut addresses: Vec<Ipv4Addr>) {
-        addresses.truncate(ADDRESSES_TOLD);
+    pub(crate) fn own_addresses(&mut self, index: InterfaceIndex, addresses: Vec<Ipv4Addr>) {
         self.addresses.insert(index, addresses);
     }
 
-    /// An IPv4 address that an interface of ours has itself: the first that the kernel lists.
-    pub(crate) fn own_ipv4(&self, index: InterfaceIndex) -> Option<Ipv4Addr> {
-        self.addresses.get(&index)?.first().copied()
+    /// The IPv4 addresses that an interface of ours has itself.
+    pub(crate) fn own_ipv4(&self, index: InterfaceIndex) -> &[Ipv4Addr] {
+        self.addresses.get(&index).map_or(&[], Vec::as_slice)
     }
 
     /// Whether we must not answer for any address.
@@ -115,7 +121,9 @@ impl Neighbours {
     pub(crate) fn link_down(&mut self, index: InterfaceIndex) {
         self.addresses.remove(&index);
         for neighbour in self.others.values_mut() {
-            neighbour.heard_on.remove(&index);
+            if let Some(mac) = neighbour.heard_on.remove(&index) {
+                neighbour.heard_before.insert(index, mac);
+            }
         }
     }
 
@@ -254,6 +262,22 @@ impl Neighbours {
             .filter(|(_, mac)| !other.dead.contains_key(mac))
             .map(|(interface, mac)| (*interface, *mac))
             .collect()
+    }
+
+    /// The hardware address of a node on the LAN of an interface that became usable: under which it was heard there before, or
+    /// else that of its link of the same name.
+    pub(crate) fn mac_on(&self, node: &str, interface: InterfaceIndex) -> Option<MacAddr> {
+        let other = self.others.get(node)?;
+        let heard = other
+            .heard_on
+            .get(&interface)
+            .or_else(|| other.heard_before.get(&interface));
+        let is_theirs = |mac: &&MacAddr| other.links.iter().any(|link| link.mac == **mac);
+        heard.filter(is_theirs).copied().or_else(|| {
+            let name = self.indices.get(&interface)?;
+            let mut links = other.links.iter();
+            links.find(|link| link.name == *name).map(|link| link.mac)
+        })
     }
 
     /// The hardware address of a node on the LAN of each interface of ours, for links of that node that `allowed` allows. Of a

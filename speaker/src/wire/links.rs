@@ -185,15 +185,7 @@ impl Links {
                 tracing::info!(interface = &*link.name, mac = %link.mac, "announcing on this interface");
                 self.open.insert(index, open);
                 self.failed.remove(&index);
-                let waiting = metallb_net::unresolved(index).unwrap_or_else(|error| {
-                    tracing::warn!(interface = &*link.name, %error, "the kernel's neighbour table cannot be read");
-                    Vec::new()
-                });
-                vec![
-                    Input::LinkUp(index, link),
-                    Input::Addresses(index, ipv4),
-                    Input::Unresolved(index, waiting),
-                ]
+                vec![Input::Addresses(index, ipv4), Input::LinkUp(index, link)]
             }
             Err(error) => {
                 let why = error.to_string();

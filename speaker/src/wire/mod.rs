@@ -14,13 +14,14 @@ mod groups;
 mod links;
 mod report;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use metallb_l2::ForeignClaim;
+use metallb_l2::{ForeignClaim, InterfaceIndex};
 use metallb_net::{DatagramSocket, Exclusions, InterfaceMonitor};
 use metallb_sansio::{Instant, Machine as _};
 use metallb_speaker_core::{Engine, EngineConfig, Input, Options, Output};
@@ -293,13 +294,38 @@ impl Thread<'_> {
             // Whether an owner can answer at all may have changed.
             self.changes.touch();
         }
+        let mut fresh = BTreeSet::new();
         for input in inputs {
-            if let Input::LinkDown(interface) = input {
-                self.groups.interface_gone(interface);
+            match &input {
+                Input::LinkDown(interface) => self.groups.interface_gone(*interface),
+                Input::LinkUp(interface, _) if !self.engine.announcer().links().contains_key(interface) => {
+                    fresh.insert(*interface);
+                }
+                _ => {}
             }
             self.engine.handle(now, input);
             // In order: a group is joined on an interface that returned after those of its former life were left.
             self.flush();
+        }
+        if !fresh.is_empty() {
+            self.tell_unresolved(&fresh);
+        }
+    }
+
+    /// Whom the kernel waits for on interfaces that have become usable. Announcements have left by now.
+    fn tell_unresolved(&mut self, fresh: &BTreeSet<InterfaceIndex>) {
+        let mut waiting: BTreeMap<InterfaceIndex, Vec<IpAddr>> = BTreeMap::new();
+        match metallb_net::unresolved() {
+            Ok(all) => {
+                for (interface, address) in all.into_iter().filter(|(on, _)| fresh.contains(on)) {
+                    waiting.entry(interface).or_default().push(address);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the kernel's neighbour table cannot be read"),
+        }
+        let now = self.clock.now();
+        for (interface, addresses) in waiting {
+            self.engine.handle(now, Input::Unresolved(interface, addresses));
         }
     }
 
