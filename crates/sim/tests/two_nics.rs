@@ -63,6 +63,17 @@ fn settled(kernels: Kernels, service: ServiceNumber, seed: u64, loss: u8) -> (Cl
     (cluster, owner)
 }
 
+/// The nodes that a client last had answers from, as far as they are there and forward what it sends.
+fn answering(
+    cluster: &Cluster,
+    island: Island,
+    service: ServiceNumber,
+) -> impl Iterator<Item = NodeNumber> + '_ {
+    let by = cluster.neighbour(island, service).answered_by.iter();
+    by.filter_map(|mac| cluster.node_of(*mac))
+        .filter(move |node| cluster.forwards(*node, island))
+}
+
 /// What a client on the second LAN sees: the longest time without an answer that leads to a node that is there, and when it
 /// first knew another node. And how often the owner changed in the view of others: that it owns its own, a speaker that starts finds
 /// out.
@@ -77,14 +88,10 @@ fn look(
     while cluster.now() - started < watched {
         cluster.ask();
         cluster.run(ASK_EVERY);
-        let neighbour = cluster.neighbour(SECOND_LAN, service);
-        let mut by = neighbour
-            .answered_by
-            .iter()
-            .filter_map(|mac| cluster.node_of(*mac));
-        if by.any(|node| cluster.forwards(node, SECOND_LAN)) {
+        if answering(cluster, SECOND_LAN, service).next().is_some() {
             answered = cluster.now();
         }
+        let neighbour = cluster.neighbour(SECOND_LAN, service);
         longest = longest.max(cluster.now() - answered);
         if let Some((mac, since)) = neighbour.cached
             && cluster.node_of(mac) != Some(owner)
@@ -273,13 +280,8 @@ fn who_has_just_started_finds_out_too_where_the_owner_is_no_longer() {
         while answered.is_none() && cluster.now() - cut < Duration::from_secs(5) {
             cluster.ask();
             cluster.run(ASK_EVERY);
-            let neighbour = cluster.neighbour(FIRST_LAN, service);
-            let mut by = neighbour
-                .answered_by
-                .iter()
-                .filter_map(|mac| cluster.node_of(*mac));
-            answered = by
-                .any(|node| node != owner && cluster.forwards(node, FIRST_LAN))
+            answered = answering(&cluster, FIRST_LAN, service)
+                .any(|node| node != owner)
                 .then(|| cluster.now() - cut);
         }
         answered.unwrap_or_else(|| panic!("seed {seed}: nobody answers\n{}", cluster.take_story()))
