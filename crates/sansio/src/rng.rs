@@ -37,6 +37,17 @@ impl SeededRng {
         let nanos = u64::try_from(max.as_nanos()).unwrap_or(u64::MAX);
         Duration::from_nanos(self.below(nanos.saturating_add(1)))
     }
+
+    /// For tests of parsers: the bytes (one at least) with one to four of them replaced, and perhaps cut short.
+    pub fn damaged(&mut self, good: &[u8]) -> Vec<u8> {
+        let mut bytes = good.to_vec();
+        for _ in 0..=self.below(4) {
+            let at = self.below(bytes.len() as u64) as usize;
+            bytes[at] = self.below(256) as u8;
+        }
+        bytes.truncate(self.below(bytes.len() as u64 + 1) as usize);
+        bytes
+    }
 }
 
 #[cfg(test)]

@@ -108,10 +108,12 @@ fn question(
     (own, target): (bool, IpAddr),
 ) -> Option<Question> {
     let frame = match target {
-        IpAddr::V4(ip) => link.arp.then(|| probe(link.mac, ip, mac)),
+        IpAddr::V4(ip) => link
+            .arp
+            .then(|| request(link.mac, Ipv4Addr::UNSPECIFIED, ip, mac)),
         IpAddr::V6(ip) => link
             .link_local
-            .map(|source| solicitation(link.mac, source, ip, mac)),
+            .map(|source| solicitation(link.mac, source, ip, ip, mac)),
     };
     frame.map(|frame| Question {
         interface,
@@ -121,21 +123,29 @@ fn question(
     })
 }
 
-fn probe(ours: MacAddr, target_ip: Ipv4Addr, to: MacAddr) -> Vec<u8> {
-    let probe = arp::Repr {
+/// An ARP request; a probe (RFC 5227 1.1) without a sender.
+pub(crate) fn request(ours: MacAddr, sender_ip: Ipv4Addr, target_ip: Ipv4Addr, to: MacAddr) -> Vec<u8> {
+    let request = arp::Repr {
         operation: Operation::Request,
         sender_mac: ours,
-        sender_ip: Ipv4Addr::UNSPECIFIED,
+        sender_ip,
         target_mac: MacAddr::ZERO,
         target_ip,
     };
-    probe.emit(to)
+    request.emit(to)
 }
 
-fn solicitation(ours: MacAddr, source: Ipv6Addr, target: Ipv6Addr, to: MacAddr) -> Vec<u8> {
+/// A neighbour solicitation, sent to an address or to its solicited-node group.
+pub(crate) fn solicitation(
+    ours: MacAddr,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    target: Ipv6Addr,
+    to: MacAddr,
+) -> Vec<u8> {
     let solicitation = ndp::Repr {
         source,
-        destination: target,
+        destination,
         message: Message::Solicitation {
             target,
             source_mac: Some(ours),

@@ -13,8 +13,7 @@ use metallb_sansio::{Instant, Machine as _};
 use crate::ask::{Question, Reach, broadcast_questions, is_answer, questions, sender};
 use crate::service::Holding;
 use crate::talk::Talk;
-use crate::{Cause, ServiceKey};
-use crate::{Engine, Output};
+use crate::{Cause, Engine, Output, ServiceKey};
 
 /// How long the speaker of a node that is up may be away before its addresses move.
 pub const GRACE: Duration = Duration::from_secs(30);

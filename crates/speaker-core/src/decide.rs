@@ -11,8 +11,7 @@ use metallb_sansio::{Instant, Machine as _};
 
 use crate::handover::YIELD_IN_SILENCE;
 use crate::service::{Holding, Service, allowed_of};
-use crate::{Cause, Change, Directive, ServiceKey};
-use crate::{Engine, Output};
+use crate::{Cause, Change, Directive, Engine, Output, ServiceKey};
 
 /// How long a service that is no longer announced is remembered, so that who has not heard of it yet is told.
 pub(crate) const TOMBSTONE: Duration = Duration::from_secs(3_600);

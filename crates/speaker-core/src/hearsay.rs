@@ -86,15 +86,17 @@ impl Engine {
             self.decide_about_away(now, &node);
         }
         let until = now + left.min(self.options.grace);
-        if !unheard {
-            self.follow_watch(now);
-        } else if state == Some(PeerState::Presumed) {
-            self.absent.insert(node, until);
-        } else if !self.away.contains_key(&node) {
-            self.is_away(now, &node, until);
-            for key in self.concerned(&node) {
-                self.decide(now, &key, &Cause::NodeLost(Arc::clone(&node)));
+        match state {
+            Some(PeerState::Presumed) => {
+                self.absent.insert(node, until);
             }
+            Some(PeerState::Unheard) if !self.away.contains_key(&node) => {
+                self.is_away(now, &node, until);
+                for key in self.concerned(&node) {
+                    self.decide(now, &key, &Cause::NodeLost(Arc::clone(&node)));
+                }
+            }
+            _ => {}
         }
     }
 

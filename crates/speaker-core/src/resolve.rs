@@ -12,13 +12,12 @@
 use core::time::Duration;
 use std::net::{IpAddr, Ipv4Addr};
 
-use metallb_l2::wire::arp::{self, Operation};
 use metallb_l2::wire::ethernet::Frame;
-use metallb_l2::wire::ndp::{self, Message};
+use metallb_l2::wire::ndp;
 use metallb_l2::{InterfaceIndex, Link, MacAddr};
 use metallb_sansio::{Deadlines, Instant};
 
-use crate::ask::sender;
+use crate::ask::{request, sender, solicitation};
 use crate::{Engine, Output};
 
 /// When it is asked again after it was asked: at 50, 150 and 400 ms, as announcements are made.
@@ -81,15 +80,11 @@ impl Engine {
         if fresh {
             self.resolution.link_down(interface);
         }
-        let mut nodes = 0;
-        for (node, _) in self.member.peers() {
-            let Some(mac) = self.neighbours.mac_on(node, interface) else {
-                continue;
-            };
-            nodes += 1;
-            if nodes > NODES {
-                break;
-            }
+        let there = self.member.peers().filter_map(|(node, _)| {
+            let mac = self.neighbours.mac_on(node, interface)?;
+            Some((node, mac))
+        });
+        for (node, mac) in there.take(NODES) {
             let asked = Asked {
                 to: Some(mac),
                 waited_for: false,
@@ -190,28 +185,14 @@ fn nearest(target: Ipv4Addr, own: &[Ipv4Addr]) -> Option<Ipv4Addr> {
 /// tell its hardware address. Nothing if our link does not carry its family.
 fn question(target: IpAddr, to: Option<MacAddr>, link: &Link, own: &[Ipv4Addr]) -> Option<Vec<u8>> {
     match target {
-        IpAddr::V4(target_ip) => link.arp.then(|| {
-            let request = arp::Repr {
-                operation: Operation::Request,
-                sender_mac: link.mac,
-                sender_ip: nearest(target_ip, own).unwrap_or(Ipv4Addr::UNSPECIFIED),
-                target_mac: MacAddr::ZERO,
-                target_ip,
-            };
-            request.emit(to.unwrap_or(MacAddr::BROADCAST))
+        IpAddr::V4(target) => link.arp.then(|| {
+            let sender = nearest(target, own).unwrap_or(Ipv4Addr::UNSPECIFIED);
+            request(link.mac, sender, target, to.unwrap_or(MacAddr::BROADCAST))
         }),
         IpAddr::V6(target) => link.link_local.map(|source| {
             let group = ndp::solicited_node(target);
-            let message = Message::Solicitation {
-                target,
-                source_mac: Some(link.mac),
-            };
-            let solicitation = ndp::Repr {
-                source,
-                destination: group,
-                message,
-            };
-            solicitation.emit(to.unwrap_or_else(|| ndp::multicast_mac(group)), link.mac)
+            let to = to.unwrap_or_else(|| ndp::multicast_mac(group));
+            solicitation(link.mac, source, group, target, to)
         }),
     }
 }

@@ -44,8 +44,7 @@ use metallb_election::NodeName;
 use metallb_sansio::Instant;
 
 use crate::service::Service;
-use crate::{Cause, ServiceKey};
-use crate::{Engine, Output};
+use crate::{Cause, Engine, Output, ServiceKey};
 
 /// How long a speaker stands in for another in strict mode. Shorter than it takes to follow a failed owner, which
 /// therefore does not happen meanwhile as long as renewals are seen in time.

@@ -476,12 +476,7 @@ fn any_bytes_of_neighbour_discovery_are_survived() {
     let mut rng = metallb_sansio::SeededRng::new(7);
     let good = send(solicitation(ASKER, ndp::solicited_node(TARGET), Some(CLIENT_MAC)));
     for _ in 0..50_000 {
-        let mut bytes = good.clone();
-        for _ in 0..=rng.below(4) {
-            let at = rng.below(bytes.len() as u64) as usize;
-            bytes[at] = rng.below(256) as u8;
-        }
-        bytes.truncate(rng.below(bytes.len() as u64 + 1) as usize);
+        let bytes = rng.damaged(&good);
         a.handle_frame(1, &bytes);
         drain(&mut a);
     }

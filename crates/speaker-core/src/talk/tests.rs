@@ -176,12 +176,7 @@ fn any_bytes_are_survived() {
     let mut rng = metallb_sansio::SeededRng::new(1);
     let good = Talk::Views(vec![view("web")]).encode();
     for _ in 0..20_000 {
-        let mut bytes = good.clone();
-        for _ in 0..=rng.below(4) {
-            let at = rng.below(bytes.len() as u64) as usize;
-            bytes[at] = rng.below(256) as u8;
-        }
-        bytes.truncate(rng.below(bytes.len() as u64 + 1) as usize);
+        let bytes = rng.damaged(&good);
         Talk::decode(&bytes);
     }
 }
