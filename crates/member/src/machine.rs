@@ -1,5 +1,6 @@
 //! The membership machine.
 
+mod rest;
 mod roster;
 
 use core::time::Duration;
@@ -21,6 +22,8 @@ use crate::runtime::Collected;
 use crate::seal::{OpenError, Sealer};
 use crate::watch::Watches;
 use crate::{Identity, NodeName, Timing};
+
+use self::rest::Rest;
 
 /// Own stalls are forgiven up to this much in a row; then peers are judged all the same, or a speaker that is always
 /// late would never take over.
@@ -80,6 +83,7 @@ pub struct Member {
     pub(crate) beating: bool,
     /// Number of the last beat.
     pub(crate) beats: u32,
+    pub(crate) rest: Rest,
     /// Whom `foca` probes, by which number.
     pub(crate) probing: Option<(Identity, u8)>,
     /// [`Wake::Call`] is under way.
@@ -120,6 +124,7 @@ impl Member {
             watchers: BTreeMap::new(),
             beating: false,
             beats: 0,
+            rest: Rest::default(),
             probing: None,
             calling: false,
             suspicions: BTreeMap::new(),
@@ -352,7 +357,8 @@ impl Member {
             {
                 self.suspected_now(now, member_id.clone(), *incarnation);
             }
-            self.timers.set(now + after, Wake::Foca(timer));
+            let at = now + self.pace(&timer, after);
+            self.timers.set(at, Wake::Foca(timer));
         }
         if let Some(answer) = answered {
             self.drive(now, |foca, collected| foca.handle_data(&answer, collected));
@@ -433,6 +439,9 @@ impl Member {
                 } else {
                     false
                 };
+                if matches!(timer, Timer::SendIndirectProbe { .. }) {
+                    self.unanswered(now);
+                }
                 let before = self.foca.num_members();
                 self.drive(now, |foca, collected| foca.handle_timer(timer, collected));
                 if verdict && self.foca.num_members() < before {
@@ -495,8 +504,10 @@ impl Machine for Member {
             Input::CallNow => self.call(now),
             Input::Talk { to, body } => self.talk(&to, &body),
             Input::Watch(peers) => self.watch(now, &peers),
+            Input::Rest(rest) => self.rest.wanted = rest,
             Input::Leave => self.leave(now),
         }
+        self.wake_from_rest(now);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -515,6 +526,7 @@ impl Machine for Member {
                 self.timers.set(at, Wake::Keys);
             }
         }
+        self.wake_from_rest(now);
     }
 
     fn poll_output(&mut self) -> Option<Output> {

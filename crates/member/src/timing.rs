@@ -6,6 +6,9 @@ use core::time::Duration;
 pub struct Timing {
     /// How often a peer (in turn, in random order) is probed, and how long it has to answer, directly or indirectly.
     pub probe_period: Duration,
+    /// The same while nothing depends on how soon a failure is noticed ([`Input::Rest`](crate::Input::Rest)), and as long as no peer
+    /// is in doubt.
+    pub rest_period: Duration,
     /// How long a direct answer may take before others are asked to probe; less than half of `probe_period`.
     pub probe_rtt: Duration,
     /// How long a suspect may take to answer before it is dead.
@@ -52,6 +55,7 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             probe_period: Duration::from_millis(80),
+            rest_period: Duration::from_millis(240),
             probe_rtt: Duration::from_millis(35),
             suspicion: Duration::from_millis(360),
             accuse_every: Duration::from_millis(40),

@@ -61,6 +61,17 @@ impl<T> Timers<T> {
             .collect();
     }
 
+    /// Has those for which `which` says so expire at `by` unless they do earlier.
+    pub fn bring_forward(&mut self, by: Instant, which: impl Fn(&T) -> bool) {
+        let later = |((at, _), timer): &((Instant, u64), T)| *at > by && which(timer);
+        let all = core::mem::take(&mut self.pending).into_iter();
+        let (forward, rest) = all.partition::<Vec<_>, _>(later);
+        self.pending.extend(rest);
+        for (_, timer) in forward {
+            self.set(by, timer);
+        }
+    }
+
     /// How many timers are pending.
     pub fn len(&self) -> usize {
         self.pending.len()
@@ -75,6 +86,21 @@ impl<T> Timers<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn are_brought_forward_only_when_they_are_chosen_and_later() {
+        let mut timers = Timers::new();
+        for (at, timer) in [(10, "early"), (20, "late"), (30, "other"), (40, "last")] {
+            timers.set(Instant::from_millis(at), timer);
+        }
+        timers.bring_forward(Instant::from_millis(15), |timer| *timer != "other");
+        assert_eq!(timers.pop_due(Instant::from_millis(14)), Some("early"));
+        assert_eq!(timers.pop_due(Instant::from_millis(14)), None);
+        assert_eq!(timers.pop_due(Instant::from_millis(15)), Some("late"));
+        assert_eq!(timers.pop_due(Instant::from_millis(15)), Some("last"));
+        assert_eq!(timers.pop_due(Instant::from_millis(29)), None);
+        assert_eq!(timers.pop_due(Instant::from_millis(30)), Some("other"));
+    }
 
     #[test]
     fn expire_in_order_of_deadline_then_of_setting() {

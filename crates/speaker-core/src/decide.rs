@@ -124,6 +124,7 @@ impl Engine {
                 }
                 self.release(now, &key, &mut service);
                 self.set_deputy(&key, &mut service, None);
+                self.set_in_line(&mut service, false);
                 self.report_change(&key, service.addresses(), service.owner, None, Cause::Plan);
             }
             return;
@@ -235,6 +236,8 @@ impl Engine {
             }
         }
         self.set_deputy(key, &mut service, watched);
+        let in_line = !is_me(&to) && service.ranked.contains(&me);
+        self.set_in_line(&mut service, in_line);
         let addresses = service.addresses();
         if to.is_some() && self.announced.len() < ANNOUNCED_MAX {
             self.announced.extend(addresses.iter().copied());
@@ -285,6 +288,16 @@ impl Engine {
         if let Some(owner) = owner {
             self.deputies.entry(owner).or_default().insert(key.clone());
         }
+    }
+
+    /// Keeps for how many services this node is in line.
+    fn set_in_line(&mut self, service: &mut Service, in_line: bool) {
+        match (core::mem::replace(&mut service.in_line, in_line), in_line) {
+            (false, true) => self.in_line += 1,
+            (true, false) => self.in_line -= 1,
+            _ => return,
+        }
+        self.watch_again = true;
     }
 
     /// Answers for the addresses of a service, as owner or in the owner's name.

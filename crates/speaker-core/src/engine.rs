@@ -82,8 +82,12 @@ pub struct Engine {
     pub(crate) suspects: BTreeSet<NodeName>,
     /// Whose place this node takes when they fail, and for which services.
     pub(crate) deputies: BTreeMap<NodeName, BTreeSet<ServiceKey>>,
+    /// For how many services this node is in line: without any, no failure is of interest to it.
+    pub(crate) in_line: usize,
     /// Whom membership watches closely for us.
     pub(crate) watched: BTreeSet<NodeName>,
+    /// Membership was told that nothing depends on it.
+    pub(crate) rests: bool,
     /// What decides whom we watch and probe may have changed.
     pub(crate) watch_again: bool,
     pub(crate) neighbours: Neighbours,
@@ -148,7 +152,9 @@ impl Engine {
             absent: BTreeMap::new(),
             suspects: BTreeSet::new(),
             deputies: BTreeMap::new(),
+            in_line: 0,
             watched: BTreeSet::new(),
+            rests: false,
             watch_again: false,
             probe: NodeProbe::default(),
             survey: Survey::default(),

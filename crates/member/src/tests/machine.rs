@@ -119,8 +119,11 @@ fn two_nodes_that_lost_each_other_meet_again() {
 /// What an idle speaker costs: each turn is a wake-up of its thread.
 #[test]
 fn members_at_rest_have_little_to_do() {
-    for (watching, bound) in [(false, 34), (true, 90)] {
+    for (resting, watching, bound) in [(true, false, 14), (false, false, 34), (false, true, 90)] {
         let mut lan = settled(3, 15);
+        for node in 1..=3 {
+            lan.tell(node, Input::Rest(resting));
+        }
         if watching {
             for node in 1..=3 {
                 let others = (1..=3).filter(|other| *other != node).map(name);
@@ -130,7 +133,10 @@ fn members_at_rest_have_little_to_do() {
         lan.run(SECOND);
         lan.turns.clear();
         lan.run(10 * SECOND);
-        println!("watching: {watching}, turns in 10 s: {:?}", lan.turns);
+        println!(
+            "resting: {resting}, watching: {watching}, turns in 10 s: {:?}",
+            lan.turns
+        );
         assert!(
             lan.turns.values().all(|turns| *turns <= bound * 10),
             "{:?}",
@@ -138,6 +144,47 @@ fn members_at_rest_have_little_to_do() {
         );
         assert_eq!(lan.losses(), 0);
     }
+}
+
+/// Whoever rests probes seldom, but once a probe is not answered, or there is news to be told, as fast as ever.
+#[test]
+fn members_at_rest_still_find_the_dead() {
+    let period = crate::Timing::default();
+    for seed in 0..20 {
+        let mut lan = settled(4, seed);
+        for node in 1..=4 {
+            lan.tell(node, Input::Rest(true));
+        }
+        lan.run(Duration::from_millis(1_000 + seed * 13));
+        let start = lan.now;
+        lan.members.remove(&1);
+        // Each of the others probes its three peers in turn, in random order: two rounds hold everybody.
+        let probed = period.rest_period * 5 + period.probe_period;
+        lan.run(probed + period.suspicion + period.probe_period * 2);
+        for node in 2..=4 {
+            assert!(lan.lost_at(node, 1, start).is_some(), "seed {seed}, node {node}");
+        }
+    }
+}
+
+#[test]
+fn whoever_no_longer_rests_probes_at_once_as_fast_as_ever() {
+    let turns = |rest: bool| {
+        let mut lan = settled(3, 15);
+        for node in 1..=3 {
+            lan.tell(node, Input::Rest(true));
+        }
+        lan.run(2 * SECOND);
+        for node in 1..=3 {
+            lan.tell(node, Input::Rest(rest));
+        }
+        lan.turns.clear();
+        lan.run(Duration::from_millis(170));
+        lan.turns.values().copied().min().unwrap_or_default()
+    };
+    // Two periods of 80 ms: each has probed twice.
+    assert!(turns(false) >= 2, "{} turns in 170 ms", turns(false));
+    assert!(turns(true) <= 1, "{} turns in 170 ms of rest", turns(true));
 }
 
 #[test]

@@ -350,3 +350,29 @@ fn leases_decide_in_strict_mode() {
     engine.handle(until, Input::Directive(directive));
     assert_eq!(wants(&mut engine), [false]);
 }
+
+#[test]
+fn membership_rests_while_this_node_is_in_line_for_nothing() {
+    let by_rank = ranked();
+    let mut engine = engine(by_rank[1]);
+    assert!(engine.rests, "there is no service");
+    for (plan, rests) in [
+        (Some(plan(&by_rank, None)), false),
+        (Some(plan(&by_rank[..1], None)), true),
+        (Some(plan(&by_rank[..2], None)), false),
+        (Some(plan(&by_rank[1..], None)), true),
+        (Some(plan(&by_rank, None)), false),
+        (None, true),
+    ] {
+        tell(&mut engine, "web", plan.clone());
+        assert_eq!(engine.rests, rests, "{plan:?}");
+    }
+    let services = ["a", "b"];
+    for service in services {
+        tell(&mut engine, service, Some(plan(&by_rank, None)));
+    }
+    for (service, rests) in services.into_iter().zip([false, true]) {
+        tell(&mut engine, service, None);
+        assert_eq!(engine.rests, rests, "without {service}");
+    }
+}
