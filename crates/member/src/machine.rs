@@ -357,7 +357,7 @@ impl Member {
             {
                 self.suspected_now(now, member_id.clone(), *incarnation);
             }
-            let at = now + self.pace(&timer, after);
+            let at = self.ring_at(now, &timer, after);
             self.timers.set(at, Wake::Foca(timer));
         }
         if let Some(answer) = answered {

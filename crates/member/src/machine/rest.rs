@@ -18,6 +18,8 @@ pub(crate) struct Rest {
     pub(super) wanted: bool,
     /// Timers were set later than usual.
     slow: bool,
+    /// When the period under way ends.
+    probe_at: Option<Instant>,
 }
 
 /// Whether the timer is one that comes again and again for as long as there are peers.
@@ -34,14 +36,26 @@ impl Member {
             && self.peers.values().all(|peer| peer.doubted_until.is_none())
     }
 
-    /// After what time a timer of `foca` rings that it wants after the usual one.
-    pub(super) fn pace(&mut self, timer: &Timer<Identity>, after: Duration) -> Duration {
+    /// When a timer of `foca` rings that it wants after that time.
+    pub(super) fn ring_at(&mut self, now: Instant, timer: &Timer<Identity>, after: Duration) -> Instant {
+        let mut at = now + after;
         if is_periodic(timer) && self.rests() {
             self.rest.slow = true;
-            self.timing.rest_period
-        } else {
-            after
+            at = now + self.timing.rest_period;
         }
+        match timer {
+            Timer::ProbeRandomMember(_) => self.rest.probe_at = Some(at),
+            // Together with the next probe: it need not wake us for itself.
+            Timer::PeriodicGossip(_) => {
+                return self
+                    .rest
+                    .probe_at
+                    .filter(|probe| *probe > now && *probe < at)
+                    .unwrap_or(at);
+            }
+            _ => {}
+        }
+        at
     }
 
     /// The peer that is probed should have answered by now: the period ends when it usually does, and it is suspected.
@@ -61,6 +75,7 @@ impl Member {
         if !core::mem::take(&mut self.rest.slow) {
             return;
         }
+        self.rest.probe_at = self.rest.probe_at.map(|at| at.min(by));
         self.timers
             .bring_forward(by, |wake| matches!(wake, Wake::Foca(timer) if is_periodic(timer)));
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 use metallb_sansio::Instant;
 
 use super::lan::{Lan, address, name};
+use crate::machine::Wake;
 use crate::{Input, Output, PeerState, Secret};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -123,6 +124,11 @@ fn members_at_rest_have_little_to_do() {
         let mut lan = settled(3, 15);
         for node in 1..=3 {
             lan.tell(node, Input::Rest(resting));
+            // Another time for gossip than for probes does not last.
+            let soon = lan.now + Duration::from_millis(20);
+            let member = lan.members.get_mut(&node).expect("member");
+            let gossips = |wake: &Wake| matches!(wake, Wake::Foca(foca::Timer::PeriodicGossip(_)));
+            member.timers.bring_forward(soon, gossips);
         }
         if watching {
             for node in 1..=3 {
