@@ -55,7 +55,7 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             probe_period: Duration::from_millis(80),
-            rest_period: Duration::from_millis(240),
+            rest_period: Duration::from_millis(400),
             probe_rtt: Duration::from_millis(35),
             suspicion: Duration::from_millis(360),
             accuse_every: Duration::from_millis(40),

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use metallb_sansio::Instant;
+use metallb_sansio::{Instant, Machine as _};
 
 use super::lan::{Lan, address, name};
 use crate::machine::Wake;
@@ -120,7 +120,7 @@ fn two_nodes_that_lost_each_other_meet_again() {
 /// What an idle speaker costs: each turn is a wake-up of its thread.
 #[test]
 fn members_at_rest_have_little_to_do() {
-    for (resting, watching, bound) in [(true, false, 14), (false, false, 34), (false, true, 90)] {
+    for (resting, watching, bound) in [(true, false, 9), (false, false, 34), (false, true, 90)] {
         let mut lan = settled(3, 15);
         for node in 1..=3 {
             lan.tell(node, Input::Rest(resting));
@@ -175,22 +175,27 @@ fn members_at_rest_still_find_the_dead() {
 
 #[test]
 fn whoever_no_longer_rests_probes_at_once_as_fast_as_ever() {
-    let turns = |rest: bool| {
-        let mut lan = settled(3, 15);
-        for node in 1..=3 {
-            lan.tell(node, Input::Rest(true));
+    let timing = crate::Timing::default();
+    let mut lan = settled(3, 15);
+    for node in 1..=3 {
+        lan.tell(node, Input::Rest(true));
+    }
+    lan.run(2 * SECOND);
+    let next = |lan: &Lan| lan.members[&1].poll_timeout().expect("it probes") - lan.now;
+    // It has just probed, and was answered.
+    for _ in 0..500 {
+        if next(&lan) > timing.rest_period - Duration::from_millis(20) {
+            break;
         }
-        lan.run(2 * SECOND);
-        for node in 1..=3 {
-            lan.tell(node, Input::Rest(rest));
-        }
-        lan.turns.clear();
-        lan.run(Duration::from_millis(170));
-        lan.turns.values().copied().min().unwrap_or_default()
-    };
-    // Two periods of 80 ms: each has probed twice.
-    assert!(turns(false) >= 2, "{} turns in 170 ms", turns(false));
-    assert!(turns(true) <= 1, "{} turns in 170 ms of rest", turns(true));
+        lan.run(Duration::from_millis(1));
+    }
+    assert!(
+        next(&lan) > timing.rest_period - Duration::from_millis(20),
+        "{:?}",
+        next(&lan)
+    );
+    lan.tell(1, Input::Rest(false));
+    assert_eq!(next(&lan), timing.probe_period);
 }
 
 #[test]
