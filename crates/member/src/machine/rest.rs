@@ -60,7 +60,7 @@ impl Member {
 
     /// The peer that is probed should have answered by now: the period ends when it usually does, and it is suspected.
     pub(super) fn unanswered(&mut self, now: Instant) {
-        self.hurry(now + (self.timing.probe_period - self.timing.probe_rtt));
+        self.hurry(now + self.timing.probe_period.saturating_sub(self.timing.probe_rtt));
     }
 
     /// When there is no longer rest, the next probe is not further away than it usually is.

@@ -184,13 +184,13 @@ fn whoever_no_longer_rests_probes_at_once_as_fast_as_ever() {
     let next = |lan: &Lan| lan.members[&1].poll_timeout().expect("it probes") - lan.now;
     // It has just probed, and was answered.
     for _ in 0..500 {
-        if next(&lan) > timing.rest_period - Duration::from_millis(20) {
+        if next(&lan) + Duration::from_millis(20) > timing.rest_period {
             break;
         }
         lan.run(Duration::from_millis(1));
     }
     assert!(
-        next(&lan) > timing.rest_period - Duration::from_millis(20),
+        next(&lan) + Duration::from_millis(20) > timing.rest_period,
         "{:?}",
         next(&lan)
     );
