@@ -56,8 +56,8 @@ pub enum Input {
     /// The peers to watch closely, instead of those so far: a failure of theirs is noticed at once and not when a turn of
     /// the common probing, which takes longer in a larger cluster, or gossip comes round.
     Watch(BTreeSet<NodeName>),
-    /// Whether nothing depends on how soon a failure is noticed, because there is nothing that this node could take over: peers are
-    /// probed every [`Timing::rest_period`] then. At the start it is not so.
+    /// Whether nothing depends on how soon a failure is noticed, because nobody could take anything over: peers that are well are probed
+    /// every [`Timing::rest_period`] then. At the start it is not so.
     Rest(bool),
     /// This speaker stops: say so to everybody until everybody has answered, [`Timing::farewell`] at most. Ends with
     /// [`Output::Left`], and nothing happens afterwards.

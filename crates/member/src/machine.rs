@@ -440,7 +440,8 @@ impl Member {
                     false
                 };
                 if matches!(timer, Timer::SendIndirectProbe { .. }) {
-                    self.unanswered(now);
+                    // The peer that is probed should have answered by now, and is suspected when the period ends.
+                    self.hurry(now);
                 }
                 let before = self.foca.num_members();
                 self.drive(now, |foca, collected| foca.handle_timer(timer, collected));

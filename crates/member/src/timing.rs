@@ -6,8 +6,8 @@ use core::time::Duration;
 pub struct Timing {
     /// How often a peer (in turn, in random order) is probed, and how long it has to answer, directly or indirectly.
     pub probe_period: Duration,
-    /// The same while nothing depends on how soon a failure is noticed ([`Input::Rest`](crate::Input::Rest)), and as long as no peer
-    /// is in doubt.
+    /// How often a peer is probed while nothing depends on how soon a failure is noticed ([`Input::Rest`](crate::Input::Rest)), no
+    /// peer is in doubt and there is no news to be told. A probe that is not answered in time ends it.
     pub rest_period: Duration,
     /// How long a direct answer may take before others are asked to probe; less than half of `probe_period`.
     pub probe_rtt: Duration,

@@ -240,12 +240,12 @@ impl Engine {
         live.map(|(name, _)| Arc::clone(name)).collect()
     }
 
-    /// Has membership watch, and the LAN asked for, whom this node is the deputy of; where it could take over nothing, membership rests.
+    /// Has membership watch, and the LAN asked for, whom this node is the deputy of; where nobody could take anything over, membership rests.
     pub(crate) fn follow_watch(&mut self, now: Instant) {
         if !core::mem::take(&mut self.watch_again) {
             return;
         }
-        let rests = self.in_line == 0;
+        let rests = self.movable == 0;
         if core::mem::replace(&mut self.rests, rests) != rests {
             self.member.handle(now, metallb_member::Input::Rest(rests));
         }

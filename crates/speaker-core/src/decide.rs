@@ -124,7 +124,7 @@ impl Engine {
                 }
                 self.release(now, &key, &mut service);
                 self.set_deputy(&key, &mut service, None);
-                self.set_in_line(&mut service, false);
+                self.set_movable(&mut service, false);
                 self.report_change(&key, service.addresses(), service.owner, None, Cause::Plan);
             }
             return;
@@ -236,8 +236,9 @@ impl Engine {
             }
         }
         self.set_deputy(key, &mut service, watched);
-        let in_line = !is_me(&to) && service.ranked.contains(&me);
-        self.set_in_line(&mut service, in_line);
+        // Of one that this node only was told of it does not know the candidates.
+        let movable = service.plan.is_none() || service.ranked.len() > 1;
+        self.set_movable(&mut service, movable);
         let addresses = service.addresses();
         if to.is_some() && self.announced.len() < ANNOUNCED_MAX {
             self.announced.extend(addresses.iter().copied());
@@ -290,11 +291,11 @@ impl Engine {
         }
     }
 
-    /// Keeps for how many services this node is in line.
-    fn set_in_line(&mut self, service: &mut Service, in_line: bool) {
-        match (core::mem::replace(&mut service.in_line, in_line), in_line) {
-            (false, true) => self.in_line += 1,
-            (true, false) => self.in_line -= 1,
+    /// Keeps how many services another node could take over.
+    pub(crate) fn set_movable(&mut self, service: &mut Service, movable: bool) {
+        match (core::mem::replace(&mut service.movable, movable), movable) {
+            (false, true) => self.movable += 1,
+            (true, false) => self.movable -= 1,
             _ => return,
         }
         self.watch_again = true;

@@ -82,8 +82,8 @@ pub struct Engine {
     pub(crate) suspects: BTreeSet<NodeName>,
     /// Whose place this node takes when they fail, and for which services.
     pub(crate) deputies: BTreeMap<NodeName, BTreeSet<ServiceKey>>,
-    /// For how many services this node is in line: without any, no failure is of interest to it.
-    pub(crate) in_line: usize,
+    /// How many services another node could take over: without any, nothing depends on how soon a failure is noticed.
+    pub(crate) movable: usize,
     /// Whom membership watches closely for us.
     pub(crate) watched: BTreeSet<NodeName>,
     /// Membership was told that nothing depends on it.
@@ -152,7 +152,7 @@ impl Engine {
             absent: BTreeMap::new(),
             suspects: BTreeSet::new(),
             deputies: BTreeMap::new(),
-            in_line: 0,
+            movable: 0,
             watched: BTreeSet::new(),
             rests: false,
             watch_again: false,

@@ -205,6 +205,7 @@ impl Engine {
             && let Some(mut service) = self.services.remove(key)
         {
             self.release(now, key, &mut service);
+            self.set_movable(&mut service, false);
         }
     }
 

@@ -80,8 +80,8 @@ pub(crate) struct Service {
     /// What whoever answers can announce.
     pub(crate) ability: Ability,
     pub(crate) holding: Holding,
-    /// This node may come to own it one day, and does not now.
-    pub(crate) in_line: bool,
+    /// Another node could take it over, as far as is known.
+    pub(crate) movable: bool,
     /// Whose failure this node waits for.
     pub(crate) deputy_of: Option<NodeName>,
     /// Who was told that it owns the service, and in which version.

@@ -352,27 +352,19 @@ fn leases_decide_in_strict_mode() {
 }
 
 #[test]
-fn membership_rests_while_this_node_is_in_line_for_nothing() {
+fn membership_rests_while_nobody_could_take_anything_over() {
     let by_rank = ranked();
-    let mut engine = engine(by_rank[1]);
-    assert!(engine.rests, "there is no service");
-    for (plan, rests) in [
-        (Some(plan(&by_rank, None)), false),
-        (Some(plan(&by_rank[..1], None)), true),
-        (Some(plan(&by_rank[..2], None)), false),
-        (Some(plan(&by_rank[1..], None)), true),
-        (Some(plan(&by_rank, None)), false),
-        (None, true),
-    ] {
-        tell(&mut engine, "web", plan.clone());
-        assert_eq!(engine.rests, rests, "{plan:?}");
-    }
-    let services = ["a", "b"];
-    for service in services {
-        tell(&mut engine, service, Some(plan(&by_rank, None)));
-    }
-    for (service, rests) in services.into_iter().zip([false, true]) {
-        tell(&mut engine, service, None);
-        assert_eq!(engine.rests, rests, "without {service}");
+    for node in &by_rank {
+        let mut engine = engine(node);
+        assert!(engine.rests, "there is no service");
+        for (count, rests) in [(3, false), (1, true), (2, false), (0, true), (3, false)] {
+            tell(&mut engine, "web", Some(plan(&by_rank[..count], None)));
+            assert_eq!(engine.rests, rests, "{count} candidates");
+        }
+        tell(&mut engine, "api", Some(plan(&by_rank, None)));
+        for (service, rests) in [("web", false), ("api", true)] {
+            tell(&mut engine, service, None);
+            assert_eq!(engine.rests, rests, "without {service}");
+        }
     }
 }
