@@ -1,5 +1,6 @@
 //! What the `MetalLB` resource says when something is wrong, and that it says so once.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,7 +13,7 @@ use super::{
     },
     configure, metallb, settled,
 };
-use crate::{Cluster, checkout::root, clock, wait_for};
+use crate::{Cluster, checkout::root, wait_for};
 
 const OPERATOR: &str = "deployment/metallb-operator-controller-manager";
 /// Pods are told to be broken by Kubernetes' own pace: a scheduler's verdict is believed after 10 s, a crash after the second.
@@ -22,7 +23,7 @@ const WHILE: Duration = Duration::from_secs(120);
 pub fn conditions(cluster: &mut Cluster) -> Result<()> {
     let cluster: &Cluster = cluster;
     settled(cluster)?;
-    let since = clock::rfc3339(std::time::SystemTime::now());
+    let before = told(cluster)?;
     bystanders(cluster)?;
 
     configure(cluster, &json!({"nodeSelector": {"no": "node"}}))?;
@@ -57,7 +58,7 @@ pub fn conditions(cluster: &mut Cluster) -> Result<()> {
     missing_definition(cluster)?;
 
     // Each trouble was told once when it came.
-    let told = told_since(cluster, &since)?;
+    let told = told_since(cluster, &before)?;
     for reason in [
         "NoMatchingNode",
         "PodUnschedulable",
@@ -80,18 +81,28 @@ pub fn conditions(cluster: &mut Cluster) -> Result<()> {
     wait_available(cluster, WHILE)
 }
 
-/// Reason and count of the events about the resource that began since then.
-fn told_since(cluster: &Cluster, since: &str) -> Result<Vec<(String, u64)>> {
+/// The events about the resource: reason and count of each, by its name.
+fn told(cluster: &Cluster) -> Result<BTreeMap<String, (String, u64)>> {
     let about = "involvedObject.kind=MetalLB";
     let list = cluster.kubectl_json(&["get", "events", "-n", NAMESPACE, "--field-selector", about])?;
     let all = list["items"].as_array().into_iter().flatten();
     Ok(all
-        .filter(|event| event["firstTimestamp"].as_str().is_some_and(|at| at >= since))
         .map(|event| {
-            let reason = event["reason"].as_str().unwrap_or_default();
-            (reason.to_owned(), event["count"].as_u64().unwrap_or(1))
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let count = event["count"].as_u64().unwrap_or(1);
+            (text(&event["metadata"]["name"]), (text(&event["reason"]), count))
         })
         .collect())
+}
+
+/// Reason and count of what was told since then. A trouble that an earlier scenario had in the same words is counted in the Event
+/// of that time.
+fn told_since(cluster: &Cluster, before: &BTreeMap<String, (String, u64)>) -> Result<Vec<(String, u64)>> {
+    let more = told(cluster)?.into_iter().filter_map(|(name, (reason, count))| {
+        let earlier = before.get(&name).map_or(0, |(_, count)| *count);
+        (count > earlier).then(|| (reason, count - earlier))
+    });
+    Ok(more.collect())
 }
 
 /// Resources that are not obeyed say so, and which one is.
