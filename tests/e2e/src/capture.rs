@@ -28,9 +28,20 @@ impl Cluster {
             fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
         }
         let mut command = self.exec(part, "tcpdump")?;
-        command
-            .args(["-i", interface, "-n", "-U", "-s", "0", "-Z", "root", "-w"])
-            .arg(file);
+        // In immediate mode, because what waits in the kernel's buffer (up to a second) is lost when tcpdump is told to end.
+        let options = [
+            "--immediate-mode",
+            "-i",
+            interface,
+            "-n",
+            "-U",
+            "-s",
+            "0",
+            "-Z",
+            "root",
+            "-w",
+        ];
+        command.args(options).arg(file);
         if !filter.is_empty() {
             command.arg(filter);
         }
