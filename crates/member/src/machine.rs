@@ -402,8 +402,10 @@ impl Member {
             return false;
         }
         self.forgiven += late;
-        self.timers.postpone(late + self.timing.probe_rtt);
-        self.watches.postpone(late + self.timing.probe_rtt);
+        let by = late + self.timing.probe_rtt;
+        self.timers.postpone(by);
+        self.watches.postpone(by);
+        self.postpone_rest(by);
         if self.recovering_until.is_none() {
             self.set_recovering(true);
             self.timers.set(now + self.timing.recovery, Wake::EndRecovery);

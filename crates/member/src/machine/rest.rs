@@ -61,6 +61,13 @@ impl Member {
         }
     }
 
+    /// The timers were put off by that long.
+    pub(super) fn postpone_rest(&mut self, by: Duration) {
+        for at in [&mut self.rest.slow_since, &mut self.rest.probe_at] {
+            *at = at.map(|at| at + by);
+        }
+    }
+
     /// When there is no longer rest, the next probe comes when it would have come without.
     pub(super) fn wake_from_rest(&mut self, now: Instant) {
         if self.rest.slow_since.is_some() && !self.rests() {
