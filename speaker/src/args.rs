@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Parser;
 use metallb_api::names::{objects, paths, ports};
 use metallb_l2::{ConflictPolicy, Probing};
@@ -26,10 +26,13 @@ pub(crate) struct Args {
     /// UID of this pod, the owner of the status objects that it writes; found by its name when not given.
     #[arg(long, env = "METALLB_POD_UID", default_value = "")]
     pub(crate) pod_uid: String,
-    /// Address of this node that the other speakers reach; without it there is no membership, and every node of the API
-    /// counts as alive.
+    /// Where membership listens, usually the address of this node that the other speakers reach; without it there is no
+    /// membership, and every node of the API counts as alive. With 0.0.0.0 or :: they are told --host.
     #[arg(long, env = "METALLB_ML_BIND_ADDR", default_value = "")]
     pub(crate) ml_bindaddr: String,
+    /// Address of this node that the other speakers reach, where --ml-bindaddr does not say it.
+    #[arg(long, env = "METALLB_HOST", default_value = "")]
+    pub(crate) host: String,
     /// UDP port of membership, the same on all nodes.
     #[arg(
         long, env = "METALLB_ML_BIND_PORT", default_value_t = ports::MEMBERLIST, value_parser = membership_port
@@ -45,10 +48,10 @@ pub(crate) struct Args {
     /// Directory that holds the shared secret of membership in the file `secretkey`.
     #[arg(long, env = "METALLB_ML_SECRET_KEY_PATH", default_value = paths::MEMBERLIST_DIR)]
     pub(crate) ml_secret_key_path: PathBuf,
-    /// Port of /metrics, over TLS for tokens that the API server grants it to; 0 for none.
+    /// Port of /metrics for the network, over TLS for tokens that the API server grants it to; 0 for none.
     #[arg(long, default_value_t = ports::METRICS)]
     pub(crate) port: u16,
-    /// Port of /healthz, /readyz and /state, on 127.0.0.1; 0 for none.
+    /// Port of /healthz, /readyz, /state and /metrics without TLS, on 127.0.0.1; 0 for none.
     #[arg(long, default_value_t = ports::HEALTH)]
     pub(crate) health_probe_port: u16,
     /// all, debug, info, warn, error or none.
@@ -75,6 +78,15 @@ pub(crate) struct Args {
     ignored: Ignored,
 }
 
+/// How the speaker hears the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Membership {
+    /// Where it listens.
+    pub(crate) listens_on: SocketAddr,
+    /// Where the others are told to send.
+    pub(crate) told: SocketAddr,
+}
+
 /// How addresses are announced by ARP and NDP.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Layer 2")]
@@ -84,7 +96,7 @@ pub(crate) struct Layer2 {
     #[arg(long, default_value = "0", value_parser = refresh)]
     pub(crate) gratuitous_arp_interval: Duration,
     /// What to do when a station outside the cluster has an address of ours: warn (announce it all the same, and say so), block
-    /// (leave it alone while the other has it) or defend (announce it again whenever the other does).
+    /// (leave it alone while the other has it) or defend (announce it again when the other does, at most every 10 s).
     #[arg(long = "l2-conflict-policy", default_value = "warn", value_parser = conflict_policy)]
     pub(crate) conflict_policy: ConflictPolicy,
     /// How an address that no node announced before is looked for on the network first: fast (three probes in 0.3 s), full
@@ -92,7 +104,7 @@ pub(crate) struct Layer2 {
     #[arg(long = "l2-probe", default_value = "fast", value_parser = probing)]
     pub(crate) probing: Probing,
     /// How long the speaker of a node that is up may be away (restart, upgrade, crash) before its addresses move; another node
-    /// answers in its name meanwhile.
+    /// answers in its name meanwhile. With --l2-strict 5 s at most.
     #[arg(long = "l2-restart-grace", default_value = "30s", value_parser = duration)]
     pub(crate) restart_grace: Duration,
     /// Rank nodes that are cordoned or not ready after all others.
@@ -107,8 +119,8 @@ pub(crate) struct Layer2 {
         require_equals = true, action = clap::ArgAction::Set
     )]
     pub(crate) non_preempt: bool,
-    /// Answer only while this node holds its Lease: no address is ever answered for by two nodes, and none at all while the
-    /// API server is away.
+    /// Answer only while this node holds its Lease: no address is ever answered for by two nodes; a failed node is followed after
+    /// 10 s, and nobody answers when the API server has been away for 9 s.
     #[arg(
         long = "l2-strict", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
         require_equals = true, action = clap::ArgAction::Set
@@ -124,9 +136,6 @@ pub(crate) struct Layer2 {
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Accepted for compatibility, without effect")]
 struct Ignored {
-    /// Servers listen where --port and --health-probe-port say
-    #[arg(long, env = "METALLB_HOST", default_value = "")]
-    host: String,
     /// Membership has one set of times, which suits both
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "")]
     ml_wan_config: String,
@@ -197,7 +206,6 @@ impl Args {
     pub(crate) fn ignored(&self) -> Vec<&'static str> {
         let ignored = &self.ignored;
         flags::given([
-            ("host", &ignored.host),
             ("ml-wan-config", &ignored.ml_wan_config),
             ("pprof-bind-address", &ignored.pprof_bind_address),
             ("frrk8s-namespace", &ignored.frrk8s_namespace),
@@ -206,17 +214,40 @@ impl Args {
         ])
     }
 
-    /// Where membership listens, which is also what peers are told; `None`: there is none, as in `MetalLB` when the address or
-    /// the labels are not set.
-    pub(crate) fn membership_address(&self) -> anyhow::Result<Option<SocketAddr>> {
-        if self.ml_bindaddr.is_empty() || self.ml_labels.is_empty() {
+    /// How the other speakers are heard; `None`: there is no membership, as in `MetalLB` when the address or the labels are not
+    /// set.
+    ///
+    /// # Errors
+    /// An address that is none; one that says nothing of this node, without `--host` to say it.
+    pub(crate) fn membership(&self) -> anyhow::Result<Option<Membership>> {
+        let bind = &self.ml_bindaddr;
+        if bind.is_empty() || self.ml_labels.is_empty() {
             return Ok(None);
         }
-        let ip: IpAddr = self
-            .ml_bindaddr
-            .parse()
-            .with_context(|| format!("METALLB_ML_BIND_ADDR: {:?} is no IP address", self.ml_bindaddr))?;
-        Ok(Some(SocketAddr::new(ip, self.ml_bindport)))
+        let parsed = |name, value: &str| {
+            let ip: Result<IpAddr, _> = value.parse();
+            ip.with_context(|| format!("{name}: {value:?} is no IP address"))
+        };
+        let listens_on = parsed("METALLB_ML_BIND_ADDR", bind)?;
+        let told = if listens_on.is_unspecified() {
+            ensure!(
+                !self.host.is_empty(),
+                "METALLB_ML_BIND_ADDR is {bind}, which peers cannot be told: give this node's address in METALLB_HOST, by \
+                 fieldRef status.hostIP"
+            );
+            parsed("METALLB_HOST", &self.host)?
+        } else {
+            listens_on
+        };
+        // A socket of `::` hears IPv4 too.
+        ensure!(
+            listens_on.is_ipv6() || told.is_ipv4(),
+            "METALLB_ML_BIND_ADDR is {bind}, where {told} (METALLB_HOST) is not heard: listen on ::"
+        );
+        Ok(Some(Membership {
+            listens_on: SocketAddr::new(listens_on, self.ml_bindport),
+            told: SocketAddr::new(told, self.ml_bindport),
+        }))
     }
 
     /// The namespace of this installation.
@@ -268,12 +299,10 @@ mod tests {
         ]);
         let args = args.expect("accepted");
         assert_eq!((args.port, args.ignore_exclude_lb), (7472, true));
-        let address = args.membership_address().expect("an address");
-        assert_eq!(address, "192.0.2.1:7946".parse().ok());
+        assert_eq!(heard(&args), Some(["192.0.2.1:7946"; 2].map(str::to_owned)));
         assert_eq!(args.tls.cert_dir, "/certs");
         assert_eq!(args.layer2.gratuitous_arp_interval, Duration::from_secs(30));
         let ignored = [
-            "host",
             "ml-wan-config",
             "pprof-bind-address",
             "frrk8s-namespace",
@@ -288,9 +317,41 @@ mod tests {
         let args = parse(&["-port", "0", "-ml-bindport="]).expect("accepted");
         assert_eq!((args.port, args.ml_bindport), (0, 7946));
         assert!(args.ignored().is_empty());
-        assert_eq!(args.membership_address().expect("off"), None);
+        assert_eq!(heard(&args), None);
         let unlabelled = parse(&["--ml-bindaddr=192.0.2.1", "--ml-labels="]).expect("accepted");
-        assert_eq!(unlabelled.membership_address().expect("off"), None);
+        assert_eq!(heard(&unlabelled), None);
+    }
+
+    /// Where it listens and what is told.
+    fn heard(args: &Args) -> Option<[String; 2]> {
+        let membership = args.membership().expect("understood")?;
+        Some([membership.listens_on, membership.told].map(|address| address.to_string()))
+    }
+
+    #[test]
+    fn peers_are_told_the_node_and_not_what_membership_listens_on() {
+        for (bind, host, told) in [
+            ("0.0.0.0", "192.0.2.1", ["0.0.0.0:7946", "192.0.2.1:7946"]),
+            ("::", "192.0.2.1", ["[::]:7946", "192.0.2.1:7946"]),
+            ("::", "2001:db8::1", ["[::]:7946", "[2001:db8::1]:7946"]),
+            ("192.0.2.7", "192.0.2.1", ["192.0.2.7:7946"; 2]),
+        ] {
+            let args = parse(&[&format!("--ml-bindaddr={bind}"), &format!("--host={host}")]);
+            assert_eq!(
+                heard(&args.expect("accepted")),
+                Some(told.map(str::to_owned)),
+                "{bind}"
+            );
+        }
+        for (bind, host, error) in [
+            ("0.0.0.0", "", "in METALLB_HOST"),
+            ("0.0.0.0", "n1", "METALLB_HOST: \"n1\" is no IP address"),
+            ("0.0.0.0", "2001:db8::1", "listen on ::"),
+        ] {
+            let args = parse(&[&format!("--ml-bindaddr={bind}"), &format!("--host={host}")]);
+            let refused = args.expect("accepted").membership().expect_err(error);
+            assert!(format!("{refused:#}").contains(error), "{refused:#}");
+        }
     }
 
     #[test]
@@ -328,9 +389,7 @@ mod tests {
 
     #[test]
     fn wrong_values_are_named() {
-        let name = parse(&["--ml-bindaddr=node1"])
-            .expect("accepted")
-            .membership_address();
+        let name = parse(&["--ml-bindaddr=node1"]).expect("accepted").membership();
         assert!(format!("{:#}", name.expect_err("name")).contains("\"node1\" is no IP address"));
         assert!(parse(&["--log-level=loud"]).is_err());
         assert!(parse(&["--ml-bindport=70000"]).is_err());

@@ -50,12 +50,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
         tracing::info!(flags = ignored.join(", "), "these flags have no effect");
     }
     // Without membership nothing is sent or received; the engine has a socket that nobody reaches.
-    let membership = args.membership_address()?;
-    let nobody = || SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let socket = bind(membership.unwrap_or_else(nobody))?;
+    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let membership = args.membership()?;
+    let socket = bind(membership.map_or(nobody, |membership| membership.listens_on))?;
     let exclusions = ExclusionFile::read();
     let wire = Wire::start(wire::Config {
-        machine: machine_config(args, membership)?,
+        machine: machine_config(args, membership.map(|membership| membership.told))?,
         options: options(args),
         socket,
         exclusions: exclusions.in_force().clone(),
@@ -99,7 +99,7 @@ fn options(args: &Args) -> metallb_speaker_core::Options {
 
 fn machine_config(
     args: &Args,
-    membership: Option<SocketAddr>,
+    told: Option<SocketAddr>,
 ) -> anyhow::Result<metallb_speaker_core::EngineConfig> {
     let random = SystemRandom::new();
     let (mut session, mut seed) = ([0; 16], [0; 8]);
@@ -110,11 +110,11 @@ fn machine_config(
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(metallb_speaker_core::EngineConfig {
         node: args.node_name.as_str().into(),
-        address: membership.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        address: told.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         generation: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
         seed: u64::from_ne_bytes(seed),
         session,
-        secret: match membership {
+        secret: match told {
             Some(_) => files::read_secret(&args.ml_secret_key_path),
             // Nothing is sent; a key of our own, or its absence would be reported.
             None => metallb_member::Secret::new(&session),

@@ -68,7 +68,7 @@ pub mod labels {
     pub const COMPONENT_TYPE: &str = "metallb.io/component-type";
     /// On `ConfigurationState` objects of speakers: the node.
     pub const NODE_NAME: &str = "metallb.io/node-name";
-    /// A node with this label announces nothing (set by cloud providers and administrators).
+    /// A node with this label announces nothing unless `--ignore-exclude-lb` says so (set by cloud providers and administrators).
     pub const EXCLUDE_FROM_LB: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
     /// On an `EndpointSlice`: the service it belongs to.
     pub const SLICE_SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -216,7 +216,8 @@ pub mod paths {
 pub mod ports {
     /// Metrics of controller and speaker.
     pub const METRICS: u16 = 9120;
-    /// `/healthz` and `/readyz` of controller and speaker; loopback only on the speaker, which shares the node's network.
+    /// `/healthz` and `/readyz` of controller and speaker. On the speaker, which shares the node's network, on the loopback only,
+    /// and `/state` and `/metrics` with them.
     pub const HEALTH: u16 = 17472;
     /// Membership, UDP.
     pub const MEMBERLIST: u16 = 7946;
@@ -244,6 +245,8 @@ pub mod env {
     pub const DAEMON_SET: &str = "METALLB_DAEMONSET";
     /// BGP flavour: `frr`, `frr-k8s` or absent for `native`.
     pub const BGP_TYPE: &str = "METALLB_BGP_TYPE";
+    /// Address of the node, as `MetalLB`'s manifests give it by fieldRef status.hostIP.
+    pub const HOST: &str = "METALLB_HOST";
     /// Address that membership binds to.
     pub const ML_BIND_ADDR: &str = "METALLB_ML_BIND_ADDR";
     /// Port that membership binds to.

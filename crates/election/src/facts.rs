@@ -17,7 +17,7 @@ pub const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-b
 pub struct NodeFacts {
     /// `metadata.labels`.
     pub labels: Labels,
-    /// Condition `NetworkUnavailable` is `True`. Other conditions and cordon do not matter: whether a node is alive,
+    /// Condition `NetworkUnavailable` is `True`. Other conditions and cordon exclude nobody: whether a node is alive,
     /// membership knows better than the API server.
     pub network_unavailable: bool,
     /// It has the taint `node.kubernetes.io/out-of-service`: an administrator says that it is down for good.

@@ -164,9 +164,9 @@ pub(crate) enum Due {
 /// Answers and announces the addresses that this node owns.
 ///
 /// * ARP requests are answered when they were sent to all or to the receiving interface, with that interface's hardware
-///   address (RFC 826); probes too, which defends the address (RFC 5227 2.4). An announcement by somebody else is not a
-///   question and gets no answer.
-/// * Neighbour solicitations are answered to whoever asked, those of duplicate address detection to all nodes
+///   address (RFC 826); a stranger's probes and announcements too, which defends the address (RFC 5227 2.4). Those of one
+///   of ours are not: it is about to take the address over.
+/// * Neighbour solicitations are answered to whoever asked, a stranger's duplicate address detection to all nodes
 ///   (RFC 4861 7.2.4, RFC 4862 5.4.3).
 /// * An address whose owner's speaker is away is answered for with the owner's hardware address. Only the Ethernet source of
 ///   such an answer is ours, so that switches go on finding the owner where it is.

@@ -87,7 +87,7 @@ pub struct TenureTiming {
 }
 
 impl Default for TenureTiming {
-    /// A failed owner is followed within 10 s. One write a node every 2.5 s.
+    /// A failed owner is followed 10 s after its last renewal was seen, and two writes. One write a node every 2.5 s.
     fn default() -> Self {
         Self {
             lease: Duration::from_secs(10),

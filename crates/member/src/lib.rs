@@ -13,7 +13,7 @@
 //!   slept, and for a while after suspects more slowly.
 //!
 //! Besides, [`Input::Talk`] carries words of the layer above between peers, and [`Input::Watch`] has single peers watched
-//! so closely that their failure is suspected within 150 ms in a cluster of any size: they send beats, one way, as long as
+//! so closely that their failure is suspected within 150 ms in a cluster of any size (later where packets are lost): they send beats, one way, as long as
 //! they are told now and then that they are watched.
 //!
 //! A speaker at rest does nothing but probe and beat: no timer runs for what is only looked at when something is wrong.

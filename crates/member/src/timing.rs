@@ -48,10 +48,9 @@ pub struct Timing {
 }
 
 impl Default for Timing {
-    /// A dead node is missed at the first or second probe that is due to it, and dead after the suspicion. Simulated, its
-    /// successor announces after 0.5 s in the median and, in 99 of 100 cases, 0.6 s (3 nodes) to 0.75 s (5 to 20 nodes), while
-    /// a pause of up to 400 ms is borne without exception. With probes every 100 ms the 99th percentile at 20 nodes
-    /// is 0.90 s; with a suspicion of 300 ms only 350 ms of pause are borne.
+    /// An owner is missed by its beats, which whoever is next by rank gets, and is dead after the suspicion; any other node is
+    /// missed at the first or second probe that is due to it. Simulated with 2 to 20 nodes and no losses, the successor
+    /// announces within 0.6 s in 99 of 100 cases (`crates/sim/tests/takeover.rs`).
     fn default() -> Self {
         Self {
             probe_period: Duration::from_millis(80),

@@ -47,7 +47,7 @@ pub enum Unusable {
     Down,
     /// No carrier.
     NoCarrier,
-    /// It belongs to a bond, a bridge or a VRF, which is announced on instead.
+    /// It belongs to a bond or a bridge, which is announced on instead; or to a VRF, which has no ARP, so that nothing is.
     HasMaster,
     /// The flag `NOARP` is set.
     NoArp,

@@ -1,4 +1,4 @@
-//! The only crate with `unsafe` code: packet sockets and netlink.
+//! Sockets, netlink and clocks of Linux; the only crate with `unsafe` code.
 //!
 //! * [`PacketSocket`]: an `AF_PACKET` socket on one interface with a classic BPF filter in the kernel, so that an idle
 //!   speaker is not woken by its network's chatter.
@@ -9,8 +9,8 @@
 //! * [`since_boot`]: the clock that goes on in a suspension; [`Alarm`]: a timer on it.
 //! * [`Exclusions`]: interface names that are never announced on.
 //!
-//! Everything needs a running tokio runtime with its I/O driver. Packet sockets need `CAP_NET_RAW`; the monitor needs
-//! nothing.
+//! What waits (sockets, the monitor, alarms) needs a running tokio runtime with its I/O driver. Packet sockets need
+//! `CAP_NET_RAW`; the monitor needs nothing.
 
 mod addresses;
 mod alarm;

@@ -93,7 +93,7 @@ pub fn daemon_set(spec: &MetalLBSpec, installation: &Installation) -> DaemonSet 
     }
 }
 
-/// One node at a time, unless somebody knows better: what it announces moves to its neighbours meanwhile.
+/// One node at a time, unless somebody knows better: its neighbours answer in its name meanwhile, if they are there.
 fn update_strategy(spec: &MetalLBSpec) -> DaemonSetUpdateStrategy {
     let wanted = spec.speaker_update_strategy.clone().unwrap_or_default();
     if wanted.type_ == Some(UpdateStrategyType::OnDelete) {
@@ -155,7 +155,7 @@ fn arguments(spec: &MetalLBSpec, installation: &Installation) -> Vec<String> {
     all
 }
 
-/// Where membership listens. Without an address there is none.
+/// Where membership listens, and what peers are told where that says nothing of the node. Without an address there is none.
 fn membership(spec: &MetalLBSpec, port: u16) -> Vec<EnvVar> {
     let config = spec.memberlist.clone().unwrap_or_default();
     if config.enabled == Some(false) {
@@ -166,7 +166,11 @@ fn membership(spec: &MetalLBSpec, port: u16) -> Vec<EnvVar> {
     } else {
         pod::env(env::ML_BIND_ADDR, config.bind_address)
     };
-    vec![address, pod::env(env::ML_BIND_PORT, port.to_string())]
+    vec![
+        pod::env_from(env::HOST, "status.hostIP"),
+        address,
+        pod::env(env::ML_BIND_PORT, port.to_string()),
+    ]
 }
 
 /// The selector's labels, and the one that tells ours from the speakers of Go MetalLB.

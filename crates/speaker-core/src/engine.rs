@@ -28,7 +28,7 @@ use crate::{Cause, EngineConfig, Input, Options, Output, ServiceKey};
 /// therefore changes nothing.
 ///
 /// * A speaker that falls silent while its node is up is **away**: it goes on owning its addresses, and the next by rank
-///   answers in its name with its hardware address, for [`GRACE`]. Whether the node is up, its kernel says: from the first
+///   answers in its name with its hardware address, for [`Options::grace`]. Whether the node is up, its kernel says: from the first
 ///   suspicion on the next by rank asks each of its links by ARP or neighbour solicitation for an address of its own, so that at
 ///   the time of the verdict the answer is there.
 /// * A node that does not answer is **gone**, and the next by rank owns its addresses.

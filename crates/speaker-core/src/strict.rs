@@ -9,7 +9,8 @@
 //! * Planned moves break before they make: the former owner stops, says so in the Lease, and the next begins. That takes
 //!   two writes, some tens of milliseconds.
 //! * A failed owner is followed when its tenure is over for certain, 10 s (`metallb_lease::TenureTiming`) after its last
-//!   renewal was seen, and never where the API server is not reached. Loss of the API server for that long stops all answers: that is the price.
+//!   renewal was seen, and never where the API server is not reached. Loss of the API server stops all answers a second before that:
+//!   that is the price.
 //! * A node without tenure says so to its peers, and the next by rank wants its addresses.
 //! * Whoever stands in for a speaker that restarts answers with the *owner's* hardware address, so that there is still one. This
 //!   needs no grant, but a tenure, and that the address's Lease names the owner as far as is known; and it ends after

@@ -126,7 +126,7 @@ impl Conflicts {
         let what = match self.policy {
             ConflictPolicy::Warn => "announces it all the same",
             ConflictPolicy::Block => "leaves it alone as long as that station has it",
-            ConflictPolicy::Defend => "announces it again whenever that station does",
+            ConflictPolicy::Defend => "announces it again when that station does, at most every 10 s",
         };
         format!(
             "address {address} is also at the station {mac}, seen on interface {interface} of node \"{node}\", which {what}: \

@@ -69,12 +69,12 @@ pub(crate) async fn run(args: &Args, mut wire: Wire, exclusions: ExclusionFile) 
         shun: args.layer2.unready_last,
     })));
     serve::start(args, &client, &health, &metrics, &planner, &wire).await?;
-    let membership = args.membership_address()?;
+    let membership = args.membership()?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         node = args.node_name,
         namespace,
-        membership = membership.map_or_else(|| "off".to_owned(), |address| address.to_string()),
+        membership = membership.map_or_else(|| "off".to_owned(), |membership| membership.told.to_string()),
         "the speaker starts"
     );
     if membership.is_none() {
@@ -116,7 +116,7 @@ pub(crate) async fn run(args: &Args, mut wire: Wire, exclusions: ExclusionFile) 
             &namespace,
             &args.pod_name,
             &args.lb_class,
-            membership.map(|address| address.port()),
+            membership.map(|membership| membership.told.port()),
         ),
         assigned: Assigned::new(&args.node_name, metrics.clone()),
         statuses: Statuses::start(writer),

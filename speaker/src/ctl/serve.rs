@@ -1,4 +1,5 @@
-//! What the process serves: health and `/state` on the loopback, metrics over TLS for those whom the API server knows.
+//! What the process serves: health, `/state` and metrics on the loopback; metrics to the network, over TLS for those whom the
+//! API server knows.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};

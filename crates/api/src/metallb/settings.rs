@@ -2,7 +2,7 @@
 //!
 //! The rules on them may be strict: no stored object can have these fields before this operator has served them.
 
-use crate::schema::{duration_with, ip_or_empty};
+use crate::schema::duration_with;
 use k8s_openapi::{api::core::v1::TopologySpreadConstraint, apimachinery::pkg::util::intstr::IntOrString};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -45,12 +45,12 @@ pub struct RollingUpdate {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberlistConfig {
-    /// Whether speakers watch each other over the network. Without it only the API server tells which nodes live, and a
-    /// failed node's addresses move late. Default: true.
+    /// Whether speakers watch each other over the network. Without it a failed node keeps its addresses until its Node object
+    /// is gone, or is labelled or tainted so that it may not announce. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// Address that every speaker listens on, instead of its node's: the unspecified one (0.0.0.0 or ::), or one that each
-    /// node has.
+    /// Address that every speaker listens on, instead of its node's: 0.0.0.0, or :: for both families. For nodes whose
+    /// address is translated on the way to them.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(schema_with = "bind_address")]
     pub bind_address: String,
@@ -74,7 +74,8 @@ pub struct Layer2Config {
     #[schemars(schema_with = "refresh")]
     pub gratuitous_arp_interval: String,
     /// What happens when a station outside the cluster has one of the addresses. Warn announces it all the same and says so;
-    /// Block leaves it alone while the other has it; Defend announces it again whenever the other does. Default: Warn.
+    /// Block leaves it alone while the other has it; Defend announces it again when the other does, at most every 10 s.
+    /// Default: Warn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict_policy: Option<ConflictPolicy>,
     /// How an address that no node announced before is looked for on the network first. Fast takes 0.3 s, Full the times of
@@ -82,7 +83,7 @@ pub struct Layer2Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
     /// How long the speaker of a node that is up may be away (restart, upgrade, crash) before its addresses move; another node
-    /// answers in its name meanwhile. Default: 30s.
+    /// answers in its name meanwhile. With strict 5 s at most. Default: 30s.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(schema_with = "duration")]
     pub restart_grace: String,
@@ -92,8 +93,8 @@ pub struct Layer2Config {
     /// Leave an address where it is when a node of higher rank returns.
     #[serde(default, skip_serializing_if = "crate::schema::is_false")]
     pub non_preempt: bool,
-    /// Answer only while the node holds its Lease: no address is ever answered for by two nodes, and none at all while the API
-    /// server is away.
+    /// Answer only while the node holds its Lease: no address is ever answered for by two nodes; a failed node is followed after
+    /// 10 s, and nobody answers when the API server has been away for 9 s.
     #[serde(default, skip_serializing_if = "crate::schema::is_false")]
     pub strict: bool,
 }
@@ -106,7 +107,7 @@ pub enum ConflictPolicy {
     Warn,
     /// Leave it alone while the other has it.
     Block,
-    /// Announce it again whenever the other does.
+    /// Announce it again when the other does, at most every 10 s.
     Defend,
 }
 
@@ -152,7 +153,8 @@ impl Probe {
     "message": "a PodMonitor cannot use the account of Prometheus: name a Secret with a token in tokenSecret, set plain, or choose ServiceMonitor",
 }]))]
 pub struct MetricsConfig {
-    /// Whether controller and speakers serve /metrics. Default: true.
+    /// Whether controller and speakers serve /metrics to the network; speakers do on their node's loopback in any case, without
+    /// TLS. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// Port of /metrics; speakers listen on it on their nodes. Default: 9120.
@@ -310,7 +312,8 @@ fn max_unavailable(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn bind_address(_: &mut SchemaGenerator) -> Schema {
-    ip_or_empty("bindAddress", "0.0.0.0")
+    // The same on all nodes: with any other address at most one of them would be heard.
+    json_schema!({"type": "string", "enum": ["", "0.0.0.0", "::"]})
 }
 
 /// What Prometheus reads.

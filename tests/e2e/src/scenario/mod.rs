@@ -208,6 +208,11 @@ pub const ALL: &[Scenario] = &[
         run: layer2::cut::link_cut,
     },
     Scenario {
+        name: "bind-address",
+        about: "membership listens on all addresses: the owner's cable is cut, another takes over",
+        run: layer2::cut::bind_address,
+    },
+    Scenario {
         name: "node-kill",
         about: "the owner loses its power under traffic, and returns",
         run: layer2::node::node_kill,
@@ -310,11 +315,12 @@ pub const LONG: &[Scenario] = &[
 
 /// Scenarios that measure how long clients are without an answer, or what they lose: they have the machine to themselves, so that
 /// another cluster on it does not slow them down.
-const ALONE: [&str; 11] = [
+const ALONE: [&str; 12] = [
     "planned-moves",
     "speaker-restart",
     "partition",
     "link-cut",
+    "bind-address",
     "node-kill",
     "restart-node",
     "drift",

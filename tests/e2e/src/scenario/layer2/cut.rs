@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde_json::{Value, json};
 
 use super::{
     Figures, STEADY,
@@ -10,7 +11,13 @@ use super::{
     soon_answered,
     watch::{DATAGRAMS, Outcome, Watch},
 };
-use crate::{Cluster, scenario::workload::SOON};
+use crate::{
+    Cluster,
+    scenario::{install::wait_available, operator::configure, workload::SOON},
+};
+
+/// How long speakers may take to be replaced.
+const ROLLOUT: Duration = Duration::from_secs(180);
 
 /// How the owner's cable is cut, and plugged in again.
 pub fn link_cut(cluster: &mut Cluster) -> Result<()> {
@@ -37,6 +44,27 @@ pub fn link_cut(cluster: &mut Cluster) -> Result<()> {
     soon_answered("the owner's cable is cut while the API server is away", &alone)?;
     soon_answered("the owner's cable flaps", &flapped)?;
     cluster.wait_nodes_ready(Duration::from_secs(120))?;
+    field.clear(cluster)
+}
+
+/// The owner's cable where every speaker's membership listens on all addresses, so that what it listens on tells peers nothing.
+pub fn bind_address(cluster: &mut Cluster) -> Result<()> {
+    listen_on(cluster, &json!("::"))?;
+    let outcome = cut_once(cluster);
+    listen_on(cluster, &Value::Null)?;
+    outcome
+}
+
+fn listen_on(cluster: &Cluster, address: &Value) -> Result<()> {
+    configure(cluster, &json!({"memberlist": {"bindAddress": address}}))?;
+    wait_available(cluster, ROLLOUT)
+}
+
+fn cut_once(cluster: &mut Cluster) -> Result<()> {
+    let field = Field::lay(cluster, "bind-address")?;
+    let (cut, returned) = cut_and_return(cluster, &field)?;
+    soon_answered("the owner's cable is cut", &cut)?;
+    soon_answered("it is plugged in again", &returned)?;
     field.clear(cluster)
 }
 
